@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import importlib.metadata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from backends.graph_store import GraphStore
 from backends.json_codec import from_json
 from backends.kernel_times import StepProfile
 from backends.model_output import LAST_HIDDEN, Output
+from backends.observed_calls import Around
 from backends.quantization_options import QuantizationOptions
 from backends.stream import Stream
 
@@ -302,13 +303,12 @@ class Session(abc.ABC):
         raise Unsupported("this backend has no profiler of kernels; on a GPU use profile=nsys or profile=ncu")
 
     @contextlib.contextmanager
-    def native_call(self) -> Iterator[Callable[[], object] | None]:
-        """Give the one call of the library that the next `step` makes, without the Python code around it.
+    def observed(self, around: Around) -> Iterator[bool]:
+        """In this context, make the one call of the library in each `step` through `around`.
 
-        It gives None if a step makes several calls, as a model of PyTorch does. The call is for timing: it enqueues
-        the work of a step, and may be made once in the context.
+        It gives False, and changes nothing, if a step makes several calls, as a model of PyTorch does.
         """
-        yield None
+        yield False
 
     def python_share(self, steps: int) -> float | None:
         """Run steps without a graph under the profiler of the library, for a step that makes several calls.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -145,10 +144,6 @@ class CudaGraph:
 
     def launch(self) -> None:
         checked(runtime.cudaGraphLaunch(self._executable, self._stream.handle))
-
-    def native_launch(self) -> Callable[[], object]:
-        """Return the call of CUDA that `launch` makes."""
-        return partial(runtime.cudaGraphLaunch, self._executable, self._stream.handle)
 
     def __del__(self) -> None:
         if hasattr(self, "_executable"):

@@ -80,7 +80,7 @@ def _run(options: argparse.Namespace) -> int:
     chosen = _selected(records, options, lengths)
     configurations = plan(chosen, demand)
     if configurations:
-        print(Advice(demand, configurations, prices).text())
+        print(Advice(demand, configurations, prices, options.records or "").text())
     else:
         print(_nothing(chosen, demand))
     print_bad_records(folders)

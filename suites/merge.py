@@ -68,7 +68,7 @@ class Merge:
         items: records of the folders, first those that the output has already.
         unread: files that are not records that this version can use: folder, file, machine, suite and reason.
         lines: lines for the user.
-        counts: number of files of each folder by what happened to them.
+        counts: number of files of each folder by outcome.
     """
 
     output: Path

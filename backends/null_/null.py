@@ -17,6 +17,7 @@ import numpy as np
 
 from backends.base import Array, Artifact, Backend, BuildSpec, Feeds, Opening, Session, Source, Unavailable, Unsupported
 from backends.null_.null_options import Behaviour, NullOptions
+from backends.observed_calls import Around
 from backends.stream import Event
 
 HIDDEN = 8
@@ -150,6 +151,7 @@ class NullSession(Session):
         self._due, self._due_gpu = 0.0, 0.0
         self._seen: set[str] = set()
         self._sizes: tuple[int, ...] = ()
+        self._around: Around = _call
         if costs.gpu_ms:
             self.stream = self._null_stream
 
@@ -190,10 +192,9 @@ class NullSession(Session):
             os._exit(0)
         if self._behaviour == "hang":
             time.sleep(3600)
-        if not self.replays:
-            self._null_stream.spend(self._costs.of("step_ms", self._shape) + self._due)
-        if self.stream:
-            self._null_stream.work(self._costs.of("gpu_ms", self._shape) + self._due_gpu)
+        if not self.replays and (python := self._costs.of("python_ms", self._shape)):
+            self._null_stream.spend(python)
+        self._around(self._library_call)
         self._due = self._due_gpu = 0.0
         self._output = null_hidden(self._ids)
         if self._behaviour == "nonfinite":
@@ -201,16 +202,20 @@ class NullSession(Session):
         if self._behaviour == "garbage":
             self._output = np.random.default_rng(0).standard_normal(self._output.shape, np.float32)
 
-    @contextmanager
-    def native_call(self) -> Iterator[Callable[[], object] | None]:
-        def call() -> None:
-            if not self.replays:
-                step, python = (self._costs.of(name, self._shape) for name in ("step_ms", "python_ms"))
-                self._null_stream.spend(max(0.0, step - python))
-            if self.stream:
-                self._null_stream.work(self._costs.of("gpu_ms", self._shape))
+    def _library_call(self) -> None:
+        if not self.replays:
+            step, python = (self._costs.of(name, self._shape) for name in ("step_ms", "python_ms"))
+            self._null_stream.spend(max(0.0, step - python) + self._due)
+        if self.stream:
+            self._null_stream.work(self._costs.of("gpu_ms", self._shape) + self._due_gpu)
 
-        yield call
+    @contextmanager
+    def observed(self, around: Around) -> Iterator[bool]:
+        self._around = around
+        try:
+            yield True
+        finally:
+            self._around = _call
 
     def wait(self) -> None:
         self._null_stream.synchronize()
@@ -224,6 +229,10 @@ class NullSession(Session):
             raise Unsupported("the null backend has CUDA graphs only if null.gpu_ms is above 0; set it")
         self._null_stream.spend(self._costs.of("capture_ms", self._shape))
         self.graphs.add(True)
+
+
+def _call(call: Callable[[], object]) -> object:
+    return call()
 
 
 def _spend(milliseconds: float) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -34,6 +33,7 @@ from backends.finding import MISSING, OK, Finding
 from backends.kernel_times import StepProfile, median_step
 from backends.model.checkpoint_files import read_config
 from backends.model.families import family_of
+from backends.observed_calls import Around, ObservedMethod
 from backends.options import Switch
 from backends.ort_.description import OrtOptions
 from backends.ort_.fused_operators import fuse_operators
@@ -255,10 +255,21 @@ class OrtSession(Session):
         self._session.run_with_iobinding(self._bound.binding, self.graphs.current or self._plain)
 
     @contextmanager
-    def native_call(self) -> Iterator[Callable[[], object] | None]:
-        """Give the call of the native session, which `run_with_iobinding` of the Python package wraps."""
-        native, binding = self._session._sess, self._bound.binding._iobinding
-        yield partial(native.run_with_iobinding, binding, self.graphs.current or self._plain)
+    def observed(self, around: Around) -> Iterator[bool]:
+        """Observe the native session, which `run_with_iobinding` of the Python package calls.
+
+        The package compares it with the one of the binding, if the binding has one.
+        """
+        native, binding = self._session._sess, self._bound.binding
+        observed = ObservedMethod(native, "run_with_iobinding", around)
+        owners = [(self._session, "_sess"), *([(binding, "_session")] if hasattr(binding, "_session") else [])]
+        for owner, name in owners:
+            setattr(owner, name, observed)
+        try:
+            yield True
+        finally:
+            for owner, name in owners:
+                setattr(owner, name, native)
 
     def wait(self) -> None:
         if self.stream is not None:

@@ -24,7 +24,7 @@ ONNX, PLAN = "model.onnx", "model.plan"
 VALUE_RANGES = ("input_ids:[0,100]", "attention_mask:[1,1]", "token_type_ids:[0,0]")
 """Random inputs of polygraphy: token ids that every vocabulary has, and no padding."""
 
-SESSION_OPTIONS = ("contexts", "engines", "memory_mb")
+SESSION_OPTIONS = ("contexts", "engines", "share_engine", "memory_mb")
 """Options of the suite's sessions."""
 
 

@@ -7,10 +7,11 @@ import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from backends.base import Array, Feeds, Session, Unsupported
 from backends.kernel_times import StepProfile, median_step
+from backends.observed_calls import Around, ObservedMethod
 from backends.torch_.torch_profiler import profiled_steps, python_share_of
 
 if TYPE_CHECKING:
@@ -139,11 +140,18 @@ class TorchSteps(Session):
                 self._buffers.output = self._forward()
 
     @contextmanager
-    def native_call(self) -> Iterator[Callable[[], object] | None]:
-        """Give the replay of the graph. Without a graph, a step makes a call for each operator."""
+    def observed(self, around: Around) -> Iterator[bool]:
+        """Observe the replay of the graph. Without a graph, a step makes a call for each operator."""
         captured: CapturedStep | None = self.graphs.current
-        with self._on_stream:
-            yield None if captured is None else captured.graph.replay
+        if captured is None:
+            yield False
+            return
+        graph = captured.graph
+        captured.graph = cast("torch.cuda.CUDAGraph", ObservedMethod(graph, "replay", around))
+        try:
+            yield True
+        finally:
+            captured.graph = graph
 
     def python_share(self, steps: int) -> float | None:
         return None if self._has_hidden_kernels() else python_share_of(self, steps)

@@ -85,7 +85,7 @@ def sentences(result: AlignmentResult) -> Iterator[str]:
     """Yield one sentence of advice for each sweep and for each padded size of the model."""
     for sweep in result.sweeps:
         plain, *padded = policies(result, sweep)
-        words = _padding(sweep, plain, padded) if padded else _without_padding(result, sweep)
+        words = _padding(result, sweep, padded, plain) if padded else _without_padding(result, sweep)
         yield f"{place(sweep).capitalize()}: {words}."
     yield from model_sentences(result)
     if unsteady := sum(not shape.steady for shape in result.shapes):
@@ -121,40 +121,45 @@ def model_sentences(result: AlignmentResult) -> Iterator[str]:
 
 
 def _model_advice(changed: float, variant: SizeVariant, least: float) -> str:
-    figure = f"{variant.value} changes the time of a step by {changed:+.1%}"
+    figure = f"{variant.value} {effect(changed, 'the time of a step')}"
     if least > NEAR:
         figure += f", and two rounds of the same model differ by {least:.1%}"
+    if variant.name == "vocab_size":
+        return f"do not pad it, because no product uses it: the embedding is a lookup; {figure}"
     if changed >= -max(NEAR, least):
-        reason = "; no product uses it, because the embedding is a lookup" if variant.name == "vocab_size" else ""
-        return f"do not pad it; {figure}{reason}"
+        return f"do not pad it; {figure}"
     if variant.exact:
         return f"pad it with zeros, which keeps the outputs; {figure}"
     return f"choose {variant.value} before training, because padding is not exact; {figure}"
 
 
-def _padding(sweep: Sweep, plain: Policy, padded: Sequence[Policy]) -> str:
+def effect(changed: float, whole: str) -> str:
+    """Return a change as words: "adds 3.0% to the time" or "saves 3.0% of the time"."""
+    return f"adds {changed:.1%} to {whole}" if changed >= 0 else f"saves {-changed:.1%} of {whole}"
+
+
+def _padding(result: AlignmentResult, sweep: Sweep, padded: Sequence[Policy], plain: Policy) -> str:
     best = min(padded, key=lambda policy: policy.mean)
-    saved, noun = change(best, plain), "sequences" if sweep.axis == SEQUENCE else "batches"
-    if saved >= -NEAR:
-        return f"do not pad {noun}; padding to a multiple of {best.multiple} changes the mean time by {saved:+.1%}"
+    changed, noun = change(best, plain), "sequences" if sweep.axis == SEQUENCE else "batches"
+    spread = f", and the two passes differ by {result.noise:.1%}" if result.noise > NEAR else ""
+    figure = effect(changed, "the mean time")
+    if changed >= -max(NEAR, result.noise):
+        return f"do not pad {noun}; padding to a multiple of {best.multiple} {figure}{spread}"
     gains = {size: best.milliseconds[size] / time - 1 for size, time in plain.milliseconds.items()}
     most = min(gains, key=lambda size: gains[size])
-    return (
-        f"pad {noun} to a multiple of {best.multiple}; the mean time changes by {saved:+.1%}, that of size {most} by "
-        f"{gains[most]:+.1%}"
-    )
+    return f"pad {noun} to a multiple of {best.multiple}; it {figure}, and {-gains[most]:.1%} at size {most}{spread}"
 
 
 def _without_padding(result: AlignmentResult, sweep: Sweep) -> str:
     """Return the mean penalty of sizes that are no multiple of the smallest multiple."""
     if not sweep.multiples:
-        return "the model has too few positions for longer sequences, so none was padded"
+        return "no multiple is near enough to pad to"
     multiple = sweep.multiples[0]
     penalties = [found for size in sweep.sizes if (found := penalty(result, sweep, size, multiple)) is not None]
     if not penalties:
         return f"all sizes are multiples of {multiple}"
     mean = statistics.fmean(penalties)
     return (
-        f"the backend computes no padding, so do not pad; a length that is no multiple of {multiple} takes {mean:+.1%} "
-        "against the next multiple on average"
+        f"the backend computes no padding, so do not pad; a length that is no multiple of {multiple} takes on average "
+        f"{abs(mean):.1%} {'more' if mean > 0 else 'less'} than the next multiple"
     )

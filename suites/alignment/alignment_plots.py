@@ -11,7 +11,7 @@ from suites.alignment.result import SEQUENCE, AlignmentResult, Sweep
 from suites.records.record import OK, Record
 from suites.records.results_folder import MachineFolder
 from suites.tables.models import model_names
-from suites.tables.series_plot import Panel, Series, write_series_plot
+from suites.tables.series_plot import Panel, Series, row_labels, write_series_plot
 from suites.tables.series_styles import MOST_SERIES
 
 TICKS = 8
@@ -52,9 +52,10 @@ def relative_times(result: AlignmentResult, sweep: Sweep) -> dict[int, float]:
 
 def _panel(rows: list[Row]) -> Panel:
     shown = sorted(rows, key=lambda row: min(shape.milliseconds for shape in row.result.measured(row.sweep)))
+    labels = row_labels([row.record for row in shown[:MOST_SERIES]])
     series = [
-        Series(f"{row.record.cell.backend} {row.record.cell.precision}", relative_times(row.result, row.sweep), number)
-        for number, row in enumerate(shown[:MOST_SERIES])
+        Series(label, relative_times(row.result, row.sweep), number)
+        for number, (label, row) in enumerate(zip(labels, shown, strict=False))
     ]
     of_sequences = rows[0].sweep.axis == SEQUENCE
     label, noun = ("sequence length", "token") if of_sequences else ("batch size", "sequence")

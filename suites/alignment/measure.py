@@ -94,12 +94,6 @@ def _captured(session: Session) -> bool:
 
 
 def _joined(first: TimedShape, second: TimedShape) -> TimedShape:
-    """Return the samples of both passes."""
-    return TimedShape(
-        first.batch,
-        first.sequence,
-        first.samples + second.samples,
-        first.steady and second.steady,
-        first.padded,
-        first.cuda_graph and second.cuda_graph,
-    )
+    """Return the times of both passes."""
+    steady, graph = first.steady and second.steady, first.cuda_graph and second.cuda_graph
+    return replace(first, steady=steady, cuda_graph=graph, again=second.samples)

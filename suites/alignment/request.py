@@ -65,12 +65,15 @@ def _sweeps(context: RequestContext) -> Iterator[Sweep]:
     for shape in context.shapes:
         if options.sequence_range:
             sizes = _around(SEQUENCE, shape.sequence, options.sequence_range, context.positions)
-            # A sequence cannot be padded beyond the positions of the model.
-            possible = tuple(each for each in multiples if padded_size(sizes[-1], each) <= context.positions)
-            yield Sweep(SEQUENCE, shape.batch, sizes, possible)
+            yield Sweep(SEQUENCE, shape.batch, sizes, _near(sizes, multiples, context.positions))
         if options.batch_range:
             sizes = _around(BATCH, shape.batch, options.batch_range, shape.batch + options.batch_range)
-            yield Sweep(BATCH, shape.sequence, sizes, multiples)
+            yield Sweep(BATCH, shape.sequence, sizes, _near(sizes, multiples, 2 * sizes[-1]))
+
+
+def _near(sizes: tuple[int, ...], multiples: tuple[int, ...], most: int) -> tuple[int, ...]:
+    """Return the multiples that pad no size beyond `most`, nor beyond twice the largest size."""
+    return tuple(each for each in multiples if padded_size(sizes[-1], each) <= min(most, 2 * sizes[-1]))
 
 
 def _around(axis: str, centre: int, width: int, most: int) -> tuple[int, ...]:

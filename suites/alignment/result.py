@@ -19,7 +19,9 @@ class TimedShape(Part):
 
     Attributes:
         padded: whether the last token of each sequence is padding, so that the model gets a mask with padding.
-        samples: times in ns: on a GPU by events, with a CUDA graph if there is one; on a CPU host time.
+        samples: times in ns in the first pass: on a GPU by events, with a CUDA graph if there is one; on a CPU host
+            time.
+        again: times in the second pass.
         cuda_graph: whether a CUDA graph was replayed.
         steady: whether each warm-up became steady before its time limit.
     """
@@ -30,11 +32,18 @@ class TimedShape(Part):
     steady: bool
     padded: bool = optional(False)
     cuda_graph: bool = optional(False)
+    again: tuple[int, ...] = optional(())
 
     @property
     def milliseconds(self) -> float:
-        """Median time of one step."""
-        return statistics.median(self.samples) / 1e6
+        """Mean of the median times of one step in both passes."""
+        return statistics.fmean(statistics.median(times) for times in (self.samples, self.again) if times) / 1e6
+
+    @property
+    def shift(self) -> float:
+        """Difference of the median times of both passes, as a share."""
+        first, second = (statistics.median(times) for times in (self.samples, self.again or self.samples))
+        return max(first, second) / min(first, second) - 1
 
 
 @dataclass(frozen=True)
@@ -111,6 +120,11 @@ class AlignmentResult(Result):
     def models(self) -> tuple[SizeVariant, ...]:
         """The model of the cell, in each round that measured it."""
         return tuple(variant for variant in self.variants if not variant.name and variant.shapes)
+
+    @property
+    def noise(self) -> float:
+        """Median difference of the two passes over all shapes, as a share."""
+        return statistics.median(shape.shift for shape in self.shapes)
 
     def milliseconds(self, sweep: Sweep, size: int, padded: bool = False) -> float | None:
         """Return the median time at a size; None if it was not measured."""

@@ -29,8 +29,8 @@ Padding to a multiple:
 Sizes:
 
 - **multiple of**: largest of the multiples that divides the size. Rows outside the range are sizes to pad to.
-- **p50 ms**: median time of a step without padding: on a GPU by events, with a CUDA graph if the engine can be
-  captured, on a CPU host time.
+- **p50 ms**: mean of the median times of a step in both passes, without padding: on a GPU by events, with a CUDA graph
+  if the engine can be captured, on a CPU host time.
 - **ms/seq, µs/token**: this time, divided by the sequences or the tokens of the batch.
 - **to 8, to 16 ...**: time against that of the next multiple, both without padding; above 0, the next multiple is
   faster.

@@ -24,6 +24,7 @@ COMMANDS = {
     "compare": ("suites.compare", "compare the times of two records, backends, folders or commits"),
     "doctor": ("suites.doctor", "list the backends that this machine can run, and missing parts"),
     "choose": ("suites.choose", "name the fastest row of each shape, and how sure that is"),
+    "capacity": ("suites.capacity", "name the cheapest serving configuration for a load and a latency bound"),
     "report": ("suites.report", "write the tables, or an HTML page, of a results folder from its records"),
     "merge": ("suites.merge", "join the results of several machines in one folder"),
     "process-noise": ("suites.process_noise", "calculate from records how much times differ between processes"),

@@ -11,7 +11,7 @@ from suites.launch.result import LaunchResult, LaunchTimes
 from suites.records.record import OK, Record
 from suites.records.results_folder import MachineFolder
 from suites.tables.models import model_names
-from suites.tables.series_plot import Panel, Series, write_series_plot
+from suites.tables.series_plot import Panel, Series, row_labels, write_series_plot
 from suites.tables.series_styles import MOST_SERIES
 
 
@@ -49,11 +49,11 @@ def panels_of(rows: Sequence[Row], sequence: int) -> list[Panel]:
         ("share of time for which the GPU waits for the host", lambda times: times.waiting_share),
         ("share of Python in the host time of a step", lambda times: times.python_share),
     ]
-    panels = []
+    panels, names = [], row_labels([row.record for row in rows])
     for label, figure in figures:
         series = [
-            Series(_label(row, graph), points, row.number, dashed=graph)
-            for row in rows
+            Series(f"{name}, CUDA graph" if graph else name, points, row.number, dashed=graph)
+            for name, row in zip(names, rows, strict=True)
             for graph in (False, True)
             if (points := _points(row.result, sequence, graph, figure))
         ]
@@ -61,10 +61,6 @@ def panels_of(rows: Sequence[Row], sequence: int) -> list[Panel]:
             ticks = sorted({batch for one in series for batch in one.points})
             panels.append(Panel("batch size", label, series, ticks, by_doubling=True, percent=True))
     return panels
-
-
-def _label(row: Row, graph: bool) -> str:
-    return f"{row.record.cell.backend} {row.record.cell.precision}{', CUDA graph' if graph else ''}"
 
 
 def _points(

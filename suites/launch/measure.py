@@ -3,8 +3,8 @@
 Runs in the measuring worker, over any session. The methods:
 
 - Enqueue time: host time of `Session.step` on an idle device. On a CPU it contains the computation.
-- Share of Python, for a step that is one call of a library (ONNX Runtime, TensorRT, every CUDA graph): `step` and the
-  call alone, `Session.native_call`, are timed in turns; the share is 1 - call / step.
+- Share of Python, for a step that is one call of a library (ONNX Runtime, TensorRT, every CUDA graph): a clock is read
+  around the step, and around the call within it (`Session.observed`); the share is 1 - call / step.
 - Share of Python, for a step of several calls (PyTorch without a graph): the profiler of the library reports operators
   and CUDA functions; the share is the time of `step` in which none of them runs. The profiler makes both slower.
 - Time for which the GPU waits for the host: 1 - busy / step. `busy` is the device time of a step that is enqueued
@@ -19,7 +19,7 @@ from backends.base import Session, Shape, Unsupported
 from suites.latency.measure import inputs_of
 from suites.launch.result import LaunchResult, LaunchTimes
 from suites.measuring import clock
-from suites.measuring.launch_clock import time_busy, time_native_call, time_steady_state
+from suites.measuring.launch_clock import time_busy, time_library_call, time_steady_state
 from suites.measuring.measure_run import MeasureRun
 from suites.measuring.output_difference import compare_with_reference
 from suites.records.facts import Facts, ShapeFacts
@@ -70,7 +70,7 @@ def _check(session: Session, shape: Shape, run: MeasureRun) -> Check:
 
 def _times(session: Session, shape: Shape, run: MeasureRun, graph: bool) -> LaunchTimes:
     steady = clock.warm_up(session, run.effort)
-    pair = time_native_call(session, run.effort)
+    pair = time_library_call(session, run.effort)
     enqueue, native = pair if pair is not None else (clock.time_enqueue(session, run.effort)[0], None)
     busy = None if session.stream is None else time_busy(session, run.effort)
     back_to_back = None if session.stream is None else time_steady_state(session, run.effort)

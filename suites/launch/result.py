@@ -17,7 +17,7 @@ class LaunchTimes(Part):
         cuda_graph: whether each step replays a CUDA graph.
         enqueue: host times of `step` on an idle device. On a CPU this is the whole step.
         steady: whether the warm-up became steady before its time limit.
-        native: host times of the library call that `step` makes; empty if it makes several calls.
+        native: host times of the library call within each of these steps; empty if a step makes several calls.
         profiled_share: share of Python by the profiler of the library, for a step with several calls; None if it has no
             such profiler.
         busy: device times of a step that never waits for the host; empty on a CPU, or if they were not measured.
@@ -49,10 +49,11 @@ class LaunchTimes(Part):
 
     @property
     def python_share(self) -> float | None:
-        """Share of `step` outside of library calls: 1 - native / enqueue, or that of the profiler."""
+        """Median share of `step` outside of the library call, or the share of the profiler."""
         if not self.native:
             return self.profiled_share
-        return max(0.0, 1 - statistics.median(self.native) / statistics.median(self.enqueue))
+        pairs = zip(self.enqueue, self.native, strict=True)
+        return statistics.median(1 - call / step if step else 0.0 for step, call in pairs)
 
     @property
     def waiting_share(self) -> float | None:

@@ -18,10 +18,10 @@ Cost of launching a step, by batch.
 
 - **graph**: whether each step replays a CUDA graph.
 - **enqueue ms**: median host time of the call that enqueues a step on an idle device. On a CPU it is the whole step.
-- **Python, Python ms**: share of this time outside of calls of the library. If a step is one call, the step and the
-  call alone are timed in turns. A step of PyTorch without a graph has many calls: there the profiler of PyTorch gives
-  the share of the time in which neither an operator nor a function of CUDA runs. It is not known for code that PyTorch
-  compiled for a CPU.
+- **Python, Python ms**: share of this time outside of calls of the library. If a step is one call, a clock is read
+  around the step and around the call within it. A step of PyTorch without a graph has many calls: there the profiler of
+  PyTorch gives the share of the time in which neither an operator nor a function of CUDA runs. It is not known for code
+  that PyTorch compiled for a CPU.
 - **step ms**: on a GPU the time of a step among steps back to back, by events; on a CPU that of one step.
 - **GPU ms**: device time of a step that is enqueued while the GPU does other work, so that it never waits for the host.
   Empty if the queue of the GPU is too short for a step.

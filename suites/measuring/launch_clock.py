@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from backends.base import Session
@@ -15,27 +16,29 @@ FEWEST_MEANS = 5
 """Fewest samples of `time_steady_state`, each a mean of several steps."""
 
 
-def time_native_call(session: Session, effort: Effort) -> tuple[Samples, Samples] | None:
-    """Measure the host time of `step` and of the library call in it, in turns, each on an idle device.
+def time_library_call(session: Session, effort: Effort) -> tuple[Samples, Samples] | None:
+    """Measure the host time of each `step` on an idle device, and the time in it that the call of the library takes.
 
-    The difference is the time of Python in `step`. None if a step makes several calls of the library.
+    A clock is read before and after the call, within the step. None if a step makes several calls.
     """
-    native: list[int] = []
-    with session.native_call() as first:
-        if first is None:
-            return None
+    inside: list[int] = []
+
+    def around(call: Callable[[], object]) -> object:
+        start = clock.now_ns()
+        result = call()
+        inside.append(clock.now_ns() - start)
+        return result
 
     def stretch() -> list[int]:
         whole = clock.time_once(session.step)
         session.wait()
-        with session.native_call() as call:
-            assert call is not None
-            native.append(clock.time_once(call))
-        session.wait()
         return [whole]
 
-    steps = clock.sampled(stretch, effort)
-    return steps, Samples(tuple(native), steps.windows)
+    with session.observed(around) as has_one_call:
+        if not has_one_call:
+            return None
+        steps = clock.sampled(stretch, effort)
+    return steps, Samples(tuple(inside), steps.windows)
 
 
 def time_busy(session: Session, effort: Effort) -> Samples | None:

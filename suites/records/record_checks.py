@@ -234,13 +234,14 @@ _BUILD = fields({"kind": text, "setting": text}, {"seconds": number, "engine_byt
                  "examples": each(text), "outcome": text, "reason": text})  # fmt: skip
 
 _KERNEL = fields({"name": text, "nanoseconds": whole}, {"kind": text, "count": whole})
-
 _TIMES = fields(dict.fromkeys(("mean", "p50", "p90", "p99", "p999", "max"), number))
 
 _LOAD = fields({"purpose": text, "latency": _TIMES, "queue": _TIMES, "late": _TIMES, "batches": values(whole),
                 **dict.fromkeys(("offered", "achieved", "seconds", "schedule_s"), number),
                 **dict.fromkeys(("clients", "sent", "answered", "rejected", "too_long", "errors", "tokens",
-                                 "padded_tokens", "session_ns", "dispatch_ns", "assembly_ns"), whole)})  # fmt: skip
+                                 "padded_tokens", "session_ns", "dispatch_ns", "assembly_ns"), whole)},
+               {"shares": each(number), "gpu_busy": maybe_number, "energy_mj": maybe_number,
+                **dict.fromkeys(("start_ns", "replayed", "tokenize_ns"), whole)})  # fmt: skip
 
 _STEP = fields({"held": each(text), "content": flag, "accuracy": text, "latency": text})
 
@@ -249,7 +250,7 @@ _VISITS = fields({"parts": values(triples), **dict.fromkeys(("copy", "enqueue", 
 _BETWEEN = {"from": pair, "to": pair, "cuda_graph": flag}
 
 _TIMED_SHAPE = fields({"batch": positive, "sequence": positive, "samples": each(positive, 1), "steady": flag},
-                      {"padded": flag, "cuda_graph": flag})  # fmt: skip
+                      {"padded": flag, "cuda_graph": flag, "again": each(positive)})  # fmt: skip
 
 _LAUNCH = fields({"batch": positive, "sequence": positive, "cuda_graph": flag, "enqueue": each(positive, 1),
                   "steady": flag}, {"native": each(whole), "profiled_share": maybe_number, "busy": each(whole),
@@ -278,7 +279,7 @@ SCORES: Mapping[str, Check] = {
         {"held": is_a("a list of parts or null", lambda value: value is None or isinstance(value, list)),
          "parts": each(text), "steps": each(_STEP, 1), "tolerance": number, "cosine": number},
     ),
-    "serving": fields({"points": each(_LOAD)}),
+    "serving": fields({"points": each(_LOAD)}, {"service": values(_TIMES)}),
     "tritonserver": fields({"curves": each(fields({"path": text, "points": each(_LOAD, 1)}), 1), "version": text}),
     "switching": fields(
         {

@@ -94,7 +94,10 @@ class AlignmentConfig:
         8, "Sequence lengths on each side of each value of sequence that are measured. 0: no sequence lengths."
     )
     batch_range: int = key(4, "Batch sizes on each side of each value of batch that are measured. 0: no batch sizes.")
-    multiples: list[int] = key([8, 16, 32, 64], "Sizes are padded up to multiples of each of these numbers.")
+    multiples: list[int] = key(
+        [8, 16, 32, 64],
+        "Sizes are padded up to multiples of each of these numbers, but not beyond twice the largest size.",
+    )
     model_sizes: list[str] = key(
         ["vocab_size", "intermediate_size", "hidden_size"],
         "Sizes of the model that are padded, one at a time, if they are no multiple. Each needs an export and a build.",

@@ -84,7 +84,10 @@ def plan(records: Iterable[Record], demand: Demand) -> list[Configuration]:
 
 
 def highest_load(record: Record, demand: Demand) -> float | None:
-    """Return the highest measured load of requests at random times within the bound; None if there is none."""
+    """Return the highest measured load of requests at random times within the bound; None if there is none.
+
+    It is the result of a search for this bound, or else the highest load that was offered.
+    """
     result = record.result
     if (
         record.outcome != OK
@@ -92,13 +95,10 @@ def highest_load(record: Record, demand: Demand) -> float | None:
         or record.cell.options.get("arrivals") != "poisson"
     ):
         return None
-    searched = [
-        highest.load
-        for highest in result.highest
-        if (highest.bound_ms, highest.percentile) == (demand.bound_ms, demand.percentile) and highest.load
-    ]
-    within = [point.offered for point in result.points if point.offered and _within(point, demand)]
-    return max([*searched, *within], default=None)
+    for highest in result.highest:
+        if (highest.bound_ms, highest.percentile) == (demand.bound_ms, demand.percentile):
+            return highest.load
+    return max((point.offered for point in result.points if point.offered and _within(point, demand)), default=None)
 
 
 def simulated_server(record: Record) -> SimulatedServer | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,11 +33,16 @@ class Prices:
 
 @dataclass(frozen=True)
 class Advice:
-    """The configurations for a demand and their costs."""
+    """The configurations for a demand and their costs.
+
+    Attributes:
+        results: folder of the records, for the command that deploys one of them; empty for the default one.
+    """
 
     demand: Demand
     configurations: Sequence[Configuration]
     prices: Prices
+    results: str = ""
 
     def cost(self, found: Configuration) -> float | None:
         """Return the cost of a million requests; None without a price."""
@@ -57,7 +63,8 @@ class Advice:
         demand, ordered = self.demand, self.cheapest()
         best, within = ordered[0], f"{demand.percentile:g}% of latencies within {demand.bound_ms:g} ms"
         lines = [f"{digits(demand.load)} requests/s with {within}:", *self._block(best, "1. ")]
-        lines += ["", "Deploy it:", f"  python -m suites.deploy {best.record.cell.id} REPOSITORY"]
+        folder = f" --records {shlex.quote(self.results)}" if self.results else ""
+        lines += ["", "Deploy it:", f"  python -m suites.deploy {best.record.cell.id} REPOSITORY{folder}"]
         for number, found in enumerate(ordered[1:], 2):
             lines += ["", *self._block(found, f"{number}. ")]
         if any(found.simulated for found in ordered):

@@ -6,14 +6,13 @@ each has its own thread and session. See suites/serving/serving_loop.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import cast
 
 import numpy as np
 
-from backends.base import Array, Session, opened_session
+from backends.base import Array, Session
 from suites.measuring.clock import Effort, HostClock
 from suites.measuring.measure_run import MeasureRun
 from suites.measuring.output_difference import compare_with_reference
@@ -24,13 +23,13 @@ from suites.serving.arrivals import MOST_ARRIVALS, ClosedLoop, OpenLoop, bursts,
 from suites.serving.load_point import OfferedLoad, load_point, times_of
 from suites.serving.load_search import find_highest
 from suites.serving.preparation import Preparation, prepare
-from suites.serving.process_runner import process_runner, serve_batches
+from suites.serving.process_runner import process_pool, serve_batches
 from suites.serving.request_texts import RequestTexts
 from suites.serving.result import OFFERED, SATURATED, SEARCH, HighestLoad, LoadPoint, ServingResult
 from suites.serving.serving_loop import Server
 from suites.serving.suite import ServingQuestion
-from suites.serving.worker_pool import WorkerPool
-from suites.serving.workers import BatchRunner, OwnThread, Runner, Workers
+from suites.serving.worker_pool import thread_pool
+from suites.serving.workers import BatchRunner, OwnThread, Workers
 from suites.suite import Question
 
 LIGHTEST, HEAVIEST = 0.05, 1.1
@@ -162,40 +161,34 @@ def measure(run: MeasureRun, question: Question) -> Measured:
             serve_batches(question.socket, runner(session))
         return Measured(facts=Facts().opened(steps))
 
-    @contextmanager
-    def in_thread(number: int) -> Iterator[Runner]:
-        with opened_session(run.opening()) as session:
-            yield runner(session)
-
-    def in_process(number: int) -> AbstractContextManager[Runner]:
-        return process_runner(lambda socket: run.again(replace(question, socket=socket), ()))
+    def start(socket: str) -> None:
+        run.again(replace(question, socket=socket), ())
 
     with run.session(steps) as session:
-        checks = check_outputs(session, run, question.graph)
+        checks = [check_batch(session, run, graph) for graph in ((False, True) if question.graph else (False,))]
         if question.workers == 1:
             result = measured(OwnThread(runner(session)))
     if question.workers > 1:
         run.progress(f"opening {question.workers} sessions")
-        with WorkerPool(question.workers, in_process if question.pool == "processes" else in_thread) as pool:
+        count, processes = question.workers, question.pool == "processes"
+        with process_pool(count, start) if processes else thread_pool(count, run.opening, runner) as pool:
             result = measured(pool)
     failures = {
         f"{point.offered:.4g} requests/s" if point.offered else f"{point.clients} clients": point.first_error
         for point in result.points
         if point.errors and not point.answered
     }
-    return Measured(checks=checks, facts=Facts().opened(steps), failures=failures, result=result)
+    return Measured(checks=tuple(checks), facts=Facts().opened(steps), failures=failures, result=result)
 
 
-def check_outputs(session: Session, run: MeasureRun, graph: bool) -> tuple[Check, ...]:
-    """Compare the output of one batch of requests with FP32, without and, if requested, with a CUDA graph."""
+def check_batch(session: Session, run: MeasureRun, graph: bool) -> Check:
+    """Compare the output of one batch of requests with FP32, without or with a CUDA graph."""
     run.progress("comparing")
     feeds = {name.partition("/")[2]: array for name, array in run.arrays.items() if name.startswith("check/")}
     reference, rows = feeds.pop("reference"), feeds.pop("rows")
     batch, sequence = feeds["input_ids"].shape
-    checks = []
-    for captured in (False, True) if graph else (False,):
-        if captured:
-            prepare(session, feeds, graph)
-        difference = compare_with_reference(session.answer(feeds), reference, rows, feeds["attention_mask"])
-        checks.append(Check.of(difference, (batch, sequence), captured))
-    return tuple(checks)
+    if graph:
+        session.keeps_graphs = True
+        prepare(session, feeds, graph)
+    difference = compare_with_reference(session.answer(feeds), reference, rows, feeds["attention_mask"])
+    return Check.of(difference, (batch, sequence), graph)

@@ -18,6 +18,7 @@ from typing import TextIO
 
 from suites.measuring.clock import Clock, HostClock
 from suites.serving.arrivals import Arrived
+from suites.serving.worker_pool import WorkerPool
 from suites.serving.workers import Finished, Runner
 
 POLL_S = 0.2
@@ -98,6 +99,11 @@ def process_runner(start: Callable[[str], None]) -> Iterator[ProcessRunner]:
             yield ProcessRunner(lines)
             connection.shutdown(socket.SHUT_WR)
         thread.join()
+
+
+def process_pool(count: int, start: Callable[[str], None]) -> WorkerPool:
+    """Return a pool of processes; see `process_runner`."""
+    return WorkerPool(count, lambda number: process_runner(start))
 
 
 def serve_batches(path: str, runner: Runner) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import queue
 import threading
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
+from backends.base import Opening, Session, opened_session
 from suites.measuring.clock import Clock
 from suites.serving.arrivals import Arrived
 from suites.serving.workers import Finished, Runner
@@ -87,3 +88,19 @@ class WorkerPool:
             self._batches.put(None)
         for thread in self._threads:
             thread.join()
+
+
+def thread_pool(count: int, opening: Callable[[], Opening], runner: Callable[[Session], Runner]) -> WorkerPool:
+    """Return a pool of threads with a session each.
+
+    Args:
+        opening: starts to open a session, see Backend.opening.
+        runner: returns the runner of a session.
+    """
+
+    @contextmanager
+    def opened(number: int) -> Iterator[Runner]:
+        with opened_session(opening()) as session:
+            yield runner(session)
+
+    return WorkerPool(count, opened)

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from suites.records.record import Record
+from suites.tables.distinctions import distinctions
+from suites.tables.markdown import configuration
 from suites.tables.series_styles import COLORS, MARKERS, MOST_SERIES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+TITLE_WIDTH = 64
+"""Characters of a line of the title, for each panel."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,16 @@ class Panel:
     percent: bool = False
 
 
+def row_labels(records: Sequence[Record]) -> list[str]:
+    """Return the backend and precision of each record, with the options that distinguish it from others of both."""
+    names = [f"{record.cell.backend} {record.cell.precision}" for record in records]
+    counts, common = Counter(names), distinctions(records)
+    return [
+        name if counts[name] == 1 else f"{name}, {configuration(record, common.of(record))}".removesuffix(", ")
+        for name, record in zip(names, records, strict=True)
+    ]
+
+
 def write_svg(path: Path, title: str, draw: Callable[[], Figure]) -> None:
     """Write a figure. The same figure gives the same bytes each time, and text stays text.
 
@@ -72,7 +91,7 @@ def write_series_plot(panels: Sequence[Panel], path: Path, title: str) -> None:
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(6.5 * len(panels), 4.6), layout="constrained")
-        figure.suptitle(title, fontsize=12, fontweight="bold")
+        figure.suptitle(textwrap.fill(title, TITLE_WIDTH * len(panels)), fontsize=11, fontweight="bold")
         for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             _draw(axes, panel)
         return figure

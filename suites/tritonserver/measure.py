@@ -21,7 +21,7 @@ from suites.measuring.clock import HostClock, now_ns
 from suites.measuring.measure_run import MeasureRun
 from suites.records.facts import Facts
 from suites.running.job import Measured
-from suites.serving.measure import ServingMeasurement, check_outputs
+from suites.serving.measure import ServingMeasurement, check_batch
 from suites.serving.preparation import Preparation
 from suites.serving.request_texts import RequestTexts
 from suites.serving.result import OFFERED, SATURATED, LoadPoint
@@ -163,7 +163,7 @@ def measure(run: MeasureRun, question: Question) -> Measured:
         folder = Path(name)
         program = None if question.runs else find_program(question.server, question.python, folder)
         with run.session(steps) as session:
-            checks = check_outputs(session, run, question.graph)
+            checks = [check_batch(session, run, graph) for graph in ((False, True) if question.graph else (False,))]
             measurement.prepare(session)
             if question.workers == 1:
                 loads = measurement.in_process(OwnThread(runner(session)))
@@ -176,7 +176,7 @@ def measure(run: MeasureRun, question: Question) -> Measured:
             if serving.unbatched:
                 measurement.curves.append(measurement.remote(UNBATCHED, serving.unbatched, (), serving))
     result = TritonResult(tuple(measurement.curves), measurement.version, serving.ready_s)
-    return Measured(checks=checks, facts=Facts().opened(steps), failures=_failures(result), result=result)
+    return Measured(checks=tuple(checks), facts=Facts().opened(steps), failures=_failures(result), result=result)
 
 
 def _failures(result: TritonResult) -> dict[str, str]:

@@ -26,6 +26,7 @@ from suites.measuring.clock import Effort
 from suites.records.record import BadRecord, Record, write_record
 from suites.records.results_folder import MachineFolder, read_records
 from suites.report import main as report
+from suites.tables.series_plot import row_labels
 
 MakeRecord = Callable[..., Record]
 EFFORT = Effort(0.05, 0.05, 5, 10, 0.1)
@@ -80,10 +81,10 @@ def test_programmed_times_are_recovered_and_compared() -> None:
     assert (plain.mean, padded.mean) == (3.0, pytest.approx(7 / 3))
     assert padded.milliseconds == {15: 2.0, 16: 2.0, 17: 3.0}
     assert list(sentences(result)) == [
-        "Sequence lengths 15 to 17 at batch 4: pad sequences to a multiple of 8; the mean time changes by -22.2%, that "
-        "of size 15 by -33.3%.",
-        "Batch sizes 4 to 4 at sequence length 16: do not pad batches; padding to a multiple of 4 changes the mean "
-        "time by +0.0%.",
+        "Sequence lengths 15 to 17 at batch 4: pad sequences to a multiple of 8; it saves 22.2% of the mean time, and "
+        "33.3% at size 15.",
+        "Batch sizes 4 to 4 at sequence length 16: do not pad batches; padding to a multiple of 4 adds 0.0% to the "
+        "mean time.",
     ]
     assert relative_times(result, SEQUENCES) == pytest.approx({15: 1.6, 16: 1.0, 17: 32 / 17, 24: 1.0})
 
@@ -112,13 +113,14 @@ def test_padded_sequences_count_with_the_time_of_their_mask() -> None:
     assert result.milliseconds(SEQUENCES, 16, True) == 4.0
     assert policies(result, SEQUENCES)[1].milliseconds == {15: 4.0, 16: 2.0, 17: 6.0}
     assert next(sentences(result)) == (
-        "Sequence lengths 15 to 17 at batch 4: do not pad sequences; padding to a multiple of 8 changes the mean time "
-        "by +33.3%."
+        "Sequence lengths 15 to 17 at batch 4: do not pad sequences; padding to a multiple of 8 adds 33.3% to the mean "
+        "time."
     )
     # Each run without padding is loaded once more before the first pass, for the check of its output.
     order = list(dict.fromkeys(Masked.seen))
     assert order == [(15, False), (16, False), (17, False), (24, False), (16, True), (24, True)]
     assert Masked.seen[-6:] == tuple(reversed(order))
+    assert all(shape.samples and shape.shift == 0 and shape.again for shape in result.shapes)
 
 
 @pytest.mark.usefixtures("exact_clock")
@@ -128,7 +130,7 @@ def test_a_backend_that_removes_padding_gets_no_padding() -> None:
     assert [policy.multiple for policy in policies(result, SEQUENCES)] == [1]
     assert list(sentences(result)) == [
         "Sequence lengths 15 to 17 at batch 4: the backend computes no padding, so do not pad; a length that is no "
-        "multiple of 8 takes +41.7% against the next multiple on average."
+        "multiple of 8 takes on average 41.7% more than the next multiple."
     ]
 
 
@@ -193,12 +195,12 @@ def test_variants_are_compared_with_the_mean_of_both_rounds_of_the_model() -> No
     ]
     spread = "and two rounds of the same model differ by 4.0%"
     assert list(sentences(RESULT))[1:] == [
-        f"vocab_size 61: do not pad it; 64 changes the time of a step by +0.0%, {spread}; no product uses it, because "
-        "the embedding is a lookup.",
-        f"intermediate_size 100: pad it with zeros, which keeps the outputs; 128 changes the time of a step by -10.0%, "
+        "vocab_size 61: do not pad it, because no product uses it: the embedding is a lookup; 64 adds 0.0% to the time "
+        f"of a step, {spread}.",
+        "intermediate_size 100: pad it with zeros, which keeps the outputs; 128 saves 10.0% of the time of a step, "
         f"{spread}.",
-        f"hidden_size 60: choose 64 before training, because padding is not exact; 64 changes the time of a step by "
-        f"-20.0%, {spread}.",
+        "hidden_size 60: choose 64 before training, because padding is not exact; 64 saves 20.0% of the time of a "
+        f"step, {spread}.",
         "1 of 3 times were not steady, so small changes may be noise.",
     ]
 
@@ -216,6 +218,18 @@ def test_the_tables_have_all_sizes_and_variants(make_record: MakeRecord) -> None
     failed = model_rows(RESULT)[5]
     assert failed[-1] == "failed: no memory"
     assert [row[3] for row in model_rows(RESULT)][:5] == ["", "same", "same", "same", "other"]
+
+
+def test_a_gain_below_the_difference_of_the_passes_is_not_advised() -> None:
+    """Padding saves 3% of the mean time, but the same sizes differ by 4% between the passes."""
+    sweep, shapes = Sweep("batch", 16, (3, 4), (4,)), (timed(10.64, 3), timed(10.0, 4))
+    quiet = AlignmentResult((sweep,), shapes)
+    noisy = replace(quiet, shapes=tuple(replace(s, again=(int(s.samples[0] * 1.04),)) for s in shapes))
+    assert (quiet.noise, noisy.noise) == (0.0, pytest.approx(0.04))
+    assert next(sentences(quiet)).endswith("it saves 3.1% of the mean time, and 6.0% at size 3.")
+    assert next(sentences(noisy)).endswith(
+        "do not pad batches; padding to a multiple of 4 saves 3.1% of the mean time, and the two passes differ by 4.0%."
+    )
 
 
 def test_a_failed_variant_does_not_fail_the_cell() -> None:
@@ -260,6 +274,14 @@ def test_a_plot_for_each_sweep(make_record: MakeRecord, tmp_path: Path) -> None:
     (path,) = write_alignment_plots(MachineFolder(tmp_path, "gpu-a"))
     assert path.name == "alignment-tiny-batch-sizes-3-to-4-at-sequence-length-16.svg"
     assert b"time of a sequence, smallest = 1" in path.read_bytes()
+
+
+def test_rows_with_other_options_have_them_in_their_labels(make_record: MakeRecord) -> None:
+    records = [
+        make_record(suite="alignment", backend=backend, options={"fusion": fusion}, measurements=(), scores=RESULT)
+        for backend, fusion in (("ort", "on"), ("ort", "off"), ("torch_eager", "on"))
+    ]
+    assert row_labels(records) == ["ort fp32, fusion=on", "ort fp32, fusion=off", "torch_eager fp32"]
 
 
 QUICK = ("suite=alignment", "batch=[4]", "sequence=[16]", "suite.seconds=0.01", "suite.warm_up_s=0.01",
@@ -326,7 +348,7 @@ def test_variants_of_a_model_are_measured_between_two_rounds_of_the_model(fast_c
         (("backend=trt", "model=minilm"), "an engine with as many profiles builds for hours; use profiles=dynamic"),
         (
             ("backend=trt", "model=minilm", "profiles=dynamic"),
-            "use profiles=dynamic with trt.min=[1,8] trt.max=[64,64]",
+            "use profiles=dynamic with trt.min=[1,8] trt.max=[16,32]",
         ),
     ],
 )
@@ -392,4 +414,16 @@ def test_packed_tokens_are_measured_without_padding(tmp_path: Path) -> None:
     assert not any(run.padded for run in packed.runs)
     padded = question_of(tmp_path, "backend=torch_eager", "weights=random")
     assert not padded.removes_padding
-    assert [run.shape.sequence for run in padded.runs if run.padded] == [8, 16, 24, 32, 64]
+    assert [run.shape.sequence for run in padded.runs if run.padded] == [8, 16, 24, 32]
+
+
+def test_no_size_is_padded_beyond_twice_the_largest_size(tmp_path: Path) -> None:
+    question = question_of(tmp_path, "backend='null'", "alignment.multiples=[4,8,32,64]")
+    assert [(sweep.axis, sweep.multiples) for sweep in question.sweeps] == [
+        ("sequence", (4, 8, 32)), ("batch", (4, 8))
+    ]  # fmt: skip
+    lone = question_of(tmp_path, "backend='null'", "alignment.multiples=[64]", "alignment.sequence_range=0")
+    result = AlignmentResult(lone.sweeps, tuple(timed(1.0, run.shape.batch) for run in lone.runs))
+    assert list(sentences(result)) == [
+        "Batch sizes 1 to 8 at sequence length 16: no multiple is near enough to pad to."
+    ]

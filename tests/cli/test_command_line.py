@@ -134,6 +134,7 @@ def test_a_missing_module_of_the_project_is_a_bug() -> None:
         ("batch", "x"),
         ("report",),
         ("choose",),
+        ("capacity",),
         ("advise", "x"),
         ("export", "x", "y"),
         ("deploy", "x", "y"),

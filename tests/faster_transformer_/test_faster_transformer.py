@@ -242,10 +242,14 @@ def test_other_precisions_and_options_are_refused(
 
 def test_int8_on_a_gpu_without_int8_tensor_cores_is_refused(library: Path, shared_cache: ArtifactCache) -> None:
     requested = spec(library, shared_cache, "int8")
-    volta, turing = (Device("cuda", name="T", compute_capability=version) for version in ((7, 0), (7, 5)))
+    versions = ((7, 0), (7, 5), (8, 9), (9, 0))
+    volta, turing, ada, hopper = (Device("cuda", name="T", compute_capability=version) for version in versions)
     with pytest.raises(Unsupported, match=r"needs compute capability 7\.5; T is older; use precision=fp16"):
         FasterTransformer().check(replace(requested, device=volta))
-    FasterTransformer().check(replace(requested, device=turing))
+    with pytest.raises(Unsupported, match=r"wrong outputs on Hopper and later GPUs, such as T; use precision=fp16"):
+        FasterTransformer().check(replace(requested, device=hopper))
+    for device in (turing, ada):
+        FasterTransformer().check(replace(requested, device=device))
 
 
 @pytest.mark.parametrize("family", OTHER_MODELS)

@@ -79,6 +79,19 @@ def tab(browser: Any) -> Iterator[Callable[..., Tab]]:
         context.close()
 
 
+def load(rate: float, milliseconds: float) -> dict[str, Any]:
+    """Return the JSON of a load of suite=serving that a server answers for 10 s."""
+    count, times = round(10 * rate), dict.fromkeys(("mean", "p50", "p90", "p99", "p999", "max"), milliseconds * 1e6)
+    whole = ("clients", "rejected", "too_long", "errors", "session_ns", "dispatch_ns", "assembly_ns")
+    return {
+        "purpose": "offered", "offered": rate, "achieved": rate, "sent": count, "answered": count, "seconds": 10.0,
+        "schedule_s": 10.0, "latency": times, "queue": times, "late": times, "batches": {"1": 50, "8": 100},
+        "tokens": 900, "padded_tokens": 1000, **dict.fromkeys(whole, 0),
+    }  # fmt: skip
+
+
+LOADS = [load(100, 2), load(200, 3), load(400, 9), load(5, 2)]
+
 BACKENDS = ("ort", "torch_compile", "torch_eager", "torch_packed", "trt")
 
 
@@ -110,6 +123,9 @@ def synthetic(make_record: MakeRecord, measured: Measured, tmp_path: Path) -> Pa
               for name, error in (("0/gelu", 0.01), ("0/down", 0.2))]  # fmt: skip
     write_record(results, make_record(suite="layers", scores={"layers": layers, "threshold": 0.05, "first": "0/down"}))
     write_record(results, measured(Programmed(step_ms=5, shape_ms=2), switches=(0.0, 1.0)))
+    for workers in (1, 2):
+        write_record(results, make_record(suite="serving", measurements=(), checks=(), scores={"points": LOADS},
+                                          options={"most_requests": 8, "workers": workers}))  # fmt: skip
     failed = make_record(backend="trt_plugin", outcome="failed", reason="no driver", measurements=(), checks=())
     write_record(results, failed)
     path = tmp_path / "report.html"
@@ -133,8 +149,8 @@ def test_the_page_has_no_error_and_no_overflow(
     shown = tab(synthetic, width, theme)
     page = shown.page
     assert page.locator("html").get_attribute("data-theme") == theme
-    assert page.locator("section").count() == 12
-    assert page.locator(".plot .main-svg").count() >= 8
+    assert page.locator("section").count() == 13
+    assert page.locator(".plot .main-svg").count() >= 10
     page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     nothing_reported(shown)
     page.locator("#theme").click()
@@ -184,7 +200,7 @@ def test_a_point_shows_the_command_of_its_record(synthetic: Path, tab: Callable[
     nothing_reported(shown)
 
 
-@pytest.mark.parametrize("section", ["latency", "pareto", "request", "switching", "layers"])
+@pytest.mark.parametrize("section", ["latency", "pareto", "request", "switching", "serving", "layers"])
 def test_arrow_keys_move_between_points(synthetic: Path, tab: Callable[..., Tab], section: str) -> None:
     page = tab(synthetic).page
     page.locator(f"#{section} .plot").first.focus()
@@ -211,6 +227,24 @@ def test_controls_keep_the_focus_and_tables_have_the_figures(synthetic: Path, ta
     assert rows.first.inner_text().split("\t")[:4] == ["ort fp32", "1", "0.1", "0.1 to 0.1"]
     rows.first.get_by_role("button").click()
     page.locator("#record-command", has_text="python -m suites.run backend=ort").wait_for()
+    nothing_reported(shown)
+
+
+def test_the_section_of_serving_has_a_line_for_each_strategy(synthetic: Path, tab: Callable[..., Tab]) -> None:
+    shown = tab(synthetic)
+    section = shown.page.locator("#serving")
+    assert section.locator("h3").all_inner_texts() == [
+        "p99 of the latency against the load", "Batch size against the load",
+    ]  # fmt: skip
+    # The lightest load has too few answers for its p99.
+    assert [plot.locator(".points path").count() for plot in section.locator(".plot").all()] == [6, 8]
+    assert section.locator(".series button").all_inner_texts() == [
+        "[1] null fp32: batches of up to 8 requests, wait 0 ms",
+        "[2] null fp32: batches of up to 8 requests, wait 0 ms, 2 threads",
+    ]
+    section.locator("summary").last.click()
+    first = section.locator("table tbody tr").first.inner_text().split("\t")
+    assert first[1:5] == ["5", "2", "", "5.67"]
     nothing_reported(shown)
 
 

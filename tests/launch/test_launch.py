@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ from backends.null_ import null
 from backends.null_.null import Costs, NullSession, null_hidden
 from backends.ort_.description import OrtOptions
 from backends.ort_.ort import OrtSession
+from backends.tensorrt_.runtime.layout import ArrangedBatch
 from backends.torch_.torch_profiler import outside_share
+from backends.torch_.torch_session import CapturedStep as TorchCaptured
 from backends.torch_.torch_session import TorchSession
 from suites.launch.launch_advice import sentences
 from suites.launch.launch_plots import Row, panels_of, write_launch_plots
@@ -40,18 +43,14 @@ PROGRAMMED = Costs(step_ms=4.0, python_ms=1.0, gpu_ms=2.0, capture_ms=5.0, other
 
 @pytest.fixture(autouse=True)
 def exact_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Install a clock that only programmed costs advance, and each reading by 1 µs."""
+    """Install a clock that only programmed costs advance."""
     now = [0]
 
     def spend(milliseconds: float) -> None:
         now[0] += round(1e6 * milliseconds)
 
-    def read() -> int:
-        now[0] += 1000
-        return now[0]
-
     monkeypatch.setattr(null, "_spend", spend)
-    monkeypatch.setattr(clock, "now_ns", read)
+    monkeypatch.setattr(clock, "now_ns", lambda: now[0])
 
 
 def measured(session: Callable[[], Session], cuda_graph: bool = True) -> LaunchResult:
@@ -91,12 +90,16 @@ def test_on_a_cpu_the_figures_of_a_gpu_stay_empty() -> None:
     assert [t.cuda_graph for t in result.times] == [False, False]
     for times, share in zip(result.times, (0.25, 0.0), strict=True):
         assert (times.busy_ms, times.waiting_share) == (None, None)
-        assert times.step_ms == times.enqueue_ms == pytest.approx(4.0, rel=1e-3)
-        assert times.python_share == pytest.approx(share, abs=1e-3)
+        assert times.step_ms == times.enqueue_ms == 4.0
+        assert times.python_share == share
     assert list(sentences(result)) == [
         "Sequence length 16: Python takes 25.0% at batch 1, 0.0% at batch 8 of a step. A server without Python saves "
         "at most this share; it is worth a trial at batch 1."
     ]
+
+
+def called(call: Callable[[], object]) -> object:
+    return call()
 
 
 class ShortQueue(NullSession):
@@ -115,7 +118,7 @@ class NoGraph(NullSession):
 class ManyCalls(NullSession):
     """Session whose step makes several calls, a share of 0.3 outside of them."""
 
-    native_call = Session.native_call
+    observed = Session.observed
 
     def python_share(self, steps: int) -> float | None:
         return None if self.replays else 0.3
@@ -162,8 +165,8 @@ FEEDS = {"input_ids": np.arange(32, dtype=np.int32).reshape(2, 16), "attention_m
 def test_pytorch_without_a_graph_has_the_share_of_its_profiler() -> None:
     with TorchSession(Doubled(), "cpu", 0) as session:
         session.load(FEEDS)
-        with session.native_call() as call:
-            assert call is None
+        with session.observed(called) as has_one_call:
+            assert not has_one_call
         share = session.python_share(3)
     assert share is not None
     assert 0 < share < 1
@@ -196,16 +199,74 @@ def ort_session(tmp_path: Path) -> Iterator[OrtSession]:
         yield session  # type: ignore[misc]  # __enter__ of Session
 
 
-def test_the_native_call_of_onnx_runtime_computes_a_step(ort_session: OrtSession) -> None:
-    ort_session.load(FEEDS)
-    ort_session.step()
-    expected = ort_session.fetch().copy()
-    ort_session.copy_in({**FEEDS, "attention_mask": np.zeros((2, 16), np.int32)})
-    with ort_session.native_call() as call:
-        assert call is not None
+def test_a_step_of_onnx_runtime_is_one_observed_call(ort_session: OrtSession) -> None:
+    seen: list[int] = []
+
+    def around(call: Callable[[], object]) -> object:
+        before = ort_session.fetch().copy()
         call()
-    assert expected.any()
-    assert not ort_session.fetch().any()
+        seen.append(int((ort_session.fetch() != before).sum()))
+        return None
+
+    ort_session.load(FEEDS)
+    with ort_session.observed(around) as has_one_call:
+        assert has_one_call
+        ort_session.step()
+    # The output was 0 before, and the first of 32 products is 0.
+    assert seen == [31]
+    ort_session.step()
+    assert len(seen) == 1
+
+
+class Launched:
+    """Graph or context that counts its launches."""
+
+    count = 0
+
+    def launch(self, *arguments: object) -> bool:
+        self.count += 1
+        return True
+
+    replay = execute_async_v3 = launch
+
+
+def observe_one_step(session: Session, launched: Launched) -> None:
+    """Check that a step in the context makes one observed call, and a step after it none."""
+    counts: list[int] = []
+
+    def around(call: Callable[[], object]) -> object:
+        result = call()
+        counts.append(launched.count)
+        return result
+
+    with session.observed(around) as has_one_call:
+        assert has_one_call
+        session.step()
+    session.step()
+    assert (counts, launched.count) == ([1], 2)
+
+
+def test_the_replay_of_a_graph_of_pytorch_is_one_observed_call() -> None:
+    graph = Launched()
+    with TorchSession(Doubled(), "cpu", 0) as session:
+        session.load(FEEDS)
+        session.graphs.add(TorchCaptured(graph, torch.zeros(1)))  # type: ignore[arg-type]
+        observe_one_step(session, graph)
+
+
+@pytest.mark.parametrize("replays", [False, True])
+def test_a_step_of_tensorrt_is_one_observed_call(replays: bool) -> None:
+    pytest.importorskip("cuda.bindings")
+    from backends.tensorrt_.session.session import CapturedStep, TensorRTSession
+
+    launched = Launched()
+    session = TensorRTSession.__new__(TensorRTSession)
+    session._context = launched  # type: ignore[assignment]
+    session._stream = SimpleNamespace(handle=5)  # type: ignore[assignment]
+    session._batch = ArrangedBatch({}, (1, 16))
+    if replays:
+        session.graphs.add(CapturedStep(launched, (1,)))  # type: ignore[arg-type]
+    observe_one_step(session, launched)
 
 
 TIMES = (

@@ -95,7 +95,9 @@ def test_an_exception_in_a_stage_is_its_reason_and_its_traceback_is_in_the_log(
 ) -> None:
     answer = run(HERE, tmp_path, replace(null_job, backend="no-such"))
     assert answer.outcome == "failed"
-    assert answer.reason.startswith("Refused: there is no backend=no-such; choices: null, openvino, ort, ")
+    assert answer.reason.startswith(
+        "Refused: there is no backend=no-such; choices: faster_transformer, null, openvino, ort, "
+    )
     assert "Traceback" in answer.log_tail
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from virtual_time import LENGTHS, Programmed, VirtualClock, some_texts
 
-from backends.base import Feeds, Shape
+from backends.base import Feeds, Session, Shape
 from backends.null_ import null
 from backends.null_.null import Costs, NullSession
 from suites.measuring.clock import Effort, HostClock
@@ -25,7 +24,7 @@ from suites.serving.request_texts import RequestTexts
 from suites.serving.result import SATURATED, SEARCH
 from suites.serving.serving_loop import Served, Server
 from suites.serving.suite import Bound, ServingQuestion
-from suites.serving.worker_pool import WorkerPool
+from suites.serving.worker_pool import WorkerPool, thread_pool
 from suites.serving.workers import BatchRunner, OwnThread
 
 MS = 1_000_000
@@ -227,18 +226,16 @@ class Recording(NullSession):
         self._threads.append(("close", threading.get_ident()))
 
 
-def thread_pool(session: type[NullSession], threads: list[tuple[str, int]]) -> WorkerPool:
-    @contextmanager
-    def opened(number: int) -> Iterator[BatchRunner]:
-        with session(threads) as own:  # type: ignore[call-arg, arg-type]
-            yield BatchRunner(own, HostClock(), some_texts(), BatchPolicy())
+def three_threads(session: type[NullSession], threads: list[tuple[str, int]]) -> WorkerPool:
+    def opening() -> Iterator[tuple[str, Session | None]]:
+        return iter([("open", session(threads))])  # type: ignore[call-arg, arg-type]
 
-    return WorkerPool(3, opened)
+    return thread_pool(3, opening, lambda opened: BatchRunner(opened, HostClock(), some_texts(), BatchPolicy()))
 
 
 def test_each_thread_of_a_pool_has_its_own_session() -> None:
     threads: list[tuple[str, int]] = []
-    with thread_pool(Recording, threads) as pool:
+    with three_threads(Recording, threads) as pool:
         server = Server(pool, HostClock(), some_texts(), BatchPolicy())
         served = server.serve(ClosedLoop(6, 0.1, np.arange(4)))
     assert len(served.latencies) == served.sent > 6
@@ -257,7 +254,7 @@ class Unopened(NullSession):
 
 def test_a_session_of_a_pool_that_cannot_be_opened_ends_the_measurement() -> None:
     before = threading.active_count()
-    with pytest.raises(MemoryError, match="no memory for another one"), thread_pool(Unopened, []):
+    with pytest.raises(MemoryError, match="no memory for another one"), three_threads(Unopened, []):
         pass
     assert threading.active_count() == before
 
@@ -267,7 +264,7 @@ def test_a_batch_of_a_pool_that_fails_is_counted() -> None:
         def step(self) -> None:
             raise RuntimeError("no kernel")
 
-    with thread_pool(Faulty, []) as pool:
+    with three_threads(Faulty, []) as pool:
         server = Server(pool, HostClock(), some_texts(), BatchPolicy(most_requests=2))
         served = server.serve(load([0, 0, 0, 0, 0]))
     assert (served.errors, len(served.latencies), served.first_error) == (5, 0, "RuntimeError: no kernel")

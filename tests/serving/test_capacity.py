@@ -96,10 +96,12 @@ def point_at(rate: float, p99_ms: float) -> dict[str, object]:
 
 
 def server_record(make_record: MakeRecord, *points: dict[str, object], **options: object) -> Record:
+    """Return a record of a server with these loads; `highest` is the results of its search."""
+    highest = options.pop("highest", [])
     saturated = point(purpose="saturated", offered=0.0, clients=2, achieved=1000.0)
     service = {"1": dict.fromkeys(("mean", "p50", "p90", "p99", "p999", "max"), MS)}
     own = {"arrivals": "poisson", "queue": 1000, "most_requests": 1, "wait_ms": 0.0, **options}
-    return served(make_record, saturated, *points, options=own, service=service)
+    return served(make_record, saturated, *points, options=own, service=service, highest=highest)
 
 
 def test_the_highest_load_is_measured(make_record: MakeRecord) -> None:
@@ -107,6 +109,10 @@ def test_the_highest_load_is_measured(make_record: MakeRecord) -> None:
     record = server_record(make_record, point_at(100, 2), point_at(400, 9), point_at(800, 11))
     assert highest_load(record, demand) == 400
     assert highest_load(record, Demand(100, 1, 99)) is None
+    searched = {"bound_ms": 10.0, "percentile": 99.0, "load": 390.0, "above": 400.0, "tried": 3, "reason": ""}
+    assert highest_load(server_record(make_record, point_at(400, 9), highest=[searched]), demand) == 390
+    other = {**searched, "bound_ms": 5.0}
+    assert highest_load(server_record(make_record, point_at(400, 9), highest=[other]), demand) == 400
     full = server_record(make_record, {**point_at(100, 2), "rejected": 1, "sent": 1001})
     assert highest_load(full, demand) is None
     bursts = server_record(make_record, point_at(100, 2), arrivals="bursts")

@@ -105,10 +105,8 @@ def streams(make_record: MakeRecord, workers: int, most: int, load: float | None
 
 
 def test_streams_are_compared_with_batches(make_record: MakeRecord) -> None:
-    records = [
-        streams(make_record, 1, 1, 100, 120), streams(make_record, 4, 1, 150, 200),
-        streams(make_record, 1, 8, 400, 500), streams(make_record, 2, 8, 405, 700),
-    ]  # fmt: skip
+    settings = ((1, 1, 100, 120), (4, 1, 150, 200), (1, 8, 400, 500), (2, 8, 405, 700))
+    records = [streams(make_record, *values) for values in settings]
     text = stream_tables(records)
     listed = rows(text)
     assert [(row["streams"], row["most requests"], row["load at 5 ms"]) for row in listed] == [

@@ -1,4 +1,4 @@
-"""Tasks from tables of the user in each format, and refusals of faulty data: one line that says what to do."""
+"""Tasks from tables of the user in each format, and refusals of faulty data: one line with the fix."""
 
 from __future__ import annotations
 

@@ -226,6 +226,7 @@ def test_names_that_a_release_reaches_and_lacks_are_listed(source: str, release:
                 "plugin_v2",
                 "fully_connected",
                 "tactic_heuristic",
+                "profile_sharing",
             },
         ),
         (

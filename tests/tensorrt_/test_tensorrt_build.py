@@ -215,6 +215,17 @@ def test_the_tactic_heuristic_needs_a_release_with_it(stage: Stage, tmp_path: Pa
     assert flag in [call.args[0] for call in stage.config.set_flag.call_args_list]
 
 
+@pytest.mark.parametrize(("shares", "has_setting"), [(True, True), (True, False), (False, True)])
+def test_contexts_of_a_shared_engine_may_use_the_same_profile(
+    shares: bool, has_setting: bool, stage: Stage, tmp_path: Path
+) -> None:
+    stage.api = fake_api({"profile_sharing"} if has_setting else set(), module=stage.api.trt)
+    built(stage, tmp_path, share_engine=shares)
+    feature = stage.api.trt.PreviewFeature.PROFILE_SHARING_0806
+    expected = [((feature, True), {})] if shares and has_setting else []
+    assert stage.config.set_preview_feature.call_args_list == expected
+
+
 def test_a_refused_profile_fails_with_the_reason(stage: Stage, tmp_path: Path) -> None:
     stage.config.add_optimization_profile.return_value = -1
     stage.errors += ["the profile has no opt"]

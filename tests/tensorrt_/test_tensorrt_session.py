@@ -328,3 +328,24 @@ def test_closing_releases_the_contexts(opened: Callable[..., Session]) -> None:
     session.close()
     gc.collect()
     assert [context() for context in references] == [None, None]
+
+
+def test_sessions_that_are_open_at_the_same_time_share_an_engine(opened: Callable[..., Session]) -> None:
+    """Each has its own context, and the engine goes with the last session."""
+    first = opened(share_engine=True)
+    (context,) = CONTEXTS
+    engine = weakref.ref(first._plan.engine)  # type: ignore[attr-defined]
+    second = opened(share_engine=True)
+    assert second._plan is first._plan  # type: ignore[attr-defined]
+    assert CONTEXTS[0] is not context
+    assert (context.number, CONTEXTS[0].number) == (1, 2)
+    alone = opened()
+    assert alone._plan is not first._plan  # type: ignore[attr-defined]
+    assert calls_at(second, (4, 16))[-1] == ("run", 2, (4, 16))
+    first.close()
+    assert calls_at(second, (2, 8))[-1] == ("run", 2, (2, 8))
+    second.close()
+    del first, second
+    gc.collect()
+    assert engine() is None
+    assert not open_session.SHARED

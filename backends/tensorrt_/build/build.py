@@ -174,6 +174,8 @@ def _builder_config(api: TensorRTApi, builder: trt.Builder, options: TensorRTOpt
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
     if options.refit:
         config.set_flag(trt.BuilderFlag.REFIT)
+    if options.share_engine and can.profile_sharing:
+        config.set_preview_feature(trt.PreviewFeature.PROFILE_SHARING_0806, True)
     sources = options.tactic_sources
     if sources and not config.set_tactic_sources(_tactic_sources(api, sources)):
         raise Unsupported(f"this release does not accept trt.tactic_sources={sources}")

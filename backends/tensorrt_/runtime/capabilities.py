@@ -49,6 +49,9 @@ class Capabilities:
     tactic_heuristic: bool = _if_named("BuilderFlag.ENABLE_TACTIC_HEURISTIC")
     """A flag to predict tactics. Later releases predict them at low optimization levels."""
 
+    profile_sharing: bool = _if_named("PreviewFeature.PROFILE_SHARING_0806")
+    """Whether contexts of one engine may use the same profile is a setting. In releases without it they always may."""
+
     progress: bool = _if_named("IProgressMonitor")
     named_parser_errors: bool = _if_named("ParserError.node_name")
     named_targets: bool = _if_named("IBuilderConfig.set_compute_capability")

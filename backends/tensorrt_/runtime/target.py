@@ -23,7 +23,7 @@ def check_target(api: TensorRTApi, spec: BuildSpec) -> None:
     """Check that the release builds for the target of `spec`, and that the device of `spec` runs the engine.
 
     Raises:
-        Unsupported: it does not; the message says what to change.
+        Unsupported: it does not; the message names the change that helps.
     """
     can, options, device = api.can, spec.options_as(TensorRTOptions), spec.device
     if not can.named_targets:

@@ -65,6 +65,12 @@ class EngineKeys:
         added_later=True,
         in_help=True,
     )
+    share_engine: bool = key(
+        False,
+        "Sessions that are open in a process at the same time, as workers of suite=serving, share one engine.",
+        added_later=True,
+        in_help=True,
+    )
     memory_mb: int = key(
         0,
         "Device memory for engines, contexts and buffers in MB. 0: all free memory.",

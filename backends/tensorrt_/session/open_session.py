@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from weakref import WeakValueDictionary
 
 from backends.base import Array, Artifact, BuildSpec, Feeds, Opening, Session, Shape
 from backends.cache import digest_of
@@ -15,6 +16,10 @@ from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
 from backends.tensorrt_.runtime.tensorrt_options import Contexts, TensorRTOptions
 from backends.tensorrt_.session.loaded_plan import LoadedPlan, read_verified_plan
 from backends.tensorrt_.session.session import TensorRTSession
+
+SHARED: WeakValueDictionary[str, LoadedPlan] = WeakValueDictionary()
+"""Engines of the open sessions with trt.share_engine, by the SHA-256 of their plans. Each session has contexts, buffers
+and a stream of its own. Sessions are opened one after another."""
 
 
 class MultiContextSession(Session):
@@ -93,10 +98,15 @@ def opening(api: TensorRTApi, spec: BuildSpec, artifact: Artifact, layout: Layou
     per_profile = options.contexts is Contexts.per_profile
     plans = []
     for plan_artifact in _artifacts(spec, artifact):
-        content = read_verified_plan(plan_artifact)
-        yield "read and verify", None
-        plans.append(LoadedPlan(api, spec, content, layout))
-        yield "deserialize", None
+        shared = SHARED.get(plan_artifact.sha256) if options.share_engine else None
+        if shared is None:
+            content = read_verified_plan(plan_artifact)
+            yield "read and verify", None
+            shared = LoadedPlan(api, spec, content, layout)
+            yield "deserialize", None
+        if options.share_engine:
+            SHARED[plan_artifact.sha256] = shared
+        plans.append(shared)
     contexts = [(plan, only) for plan in plans for only in _profiles_of_contexts(len(plan.profiles), per_profile)]
     stream = CudaStream(spec.device.index)
     _check_memory(plans, contexts, allowed)

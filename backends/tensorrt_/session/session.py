@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from backends.base import Array, Feeds, Session, Shape, Unsupported
 from backends.cuda import CudaGraph, CudaStream, DeviceArray, PinnedArray
 from backends.kernel_times import StepProfile, median_step
+from backends.observed_calls import Around, ObservedMethod
 from backends.profiles import Profile, choose_profile
 from backends.tensorrt_.runtime.layout import ArrangedBatch, places_of
 from backends.tensorrt_.session.layer_times import profiled_steps
 from backends.tensorrt_.session.loaded_plan import LoadedPlan
+
+if TYPE_CHECKING:
+    import tensorrt as trt
 
 NO_BATCH = ArrangedBatch({}, (0, 0))
 
@@ -154,12 +158,20 @@ class TensorRTSession(Session):
             raise RuntimeError(f"TensorRT could not enqueue a step: {'; '.join(self._log.errors[-3:])}")
 
     @contextmanager
-    def native_call(self) -> Iterator[Callable[[], object] | None]:
+    def observed(self, around: Around) -> Iterator[bool]:
+        """Observe the launch of the graph, or the context, which enqueues a step."""
         captured: CapturedStep | None = self.graphs.current
+        context, graph = self._context, captured.graph if captured else None
         if captured is not None:
-            yield captured.graph.native_launch()
+            captured.graph = cast(CudaGraph, ObservedMethod(captured.graph, "launch", around))
         else:
-            yield partial(self._context.execute_async_v3, int(self._stream.handle))
+            self._context = cast("trt.IExecutionContext", ObservedMethod(context, "execute_async_v3", around))
+        try:
+            yield True
+        finally:
+            self._context = context
+            if captured is not None and graph is not None:
+                captured.graph = graph
 
     def wait(self) -> None:
         self._stream.synchronize()
