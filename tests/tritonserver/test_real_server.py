@@ -15,7 +15,7 @@ from typing import Any
 import in_process
 import numpy as np
 import pytest
-from conftest import ROOT, Cli, command_lines_with, table_in
+from conftest import ROOT, Cli, command_lines_with, table_in, wait_until
 from markdown_rows import rows
 from word_models import WORDS, word_model
 
@@ -87,7 +87,7 @@ def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     with running_server(program, repository, free_address("127.0.0.1", 0, 0), 120, lambda text: None) as running:
         assert command_lines_with(str(repository))
         yield running
-    assert command_lines_with(str(repository)) == []
+    wait_until(lambda: command_lines_with(str(repository)) == [])
 
 
 def texts(count: int) -> list[str]:
@@ -212,7 +212,7 @@ def test_curves_of_a_started_server_are_beside_the_one_in_the_process(
     assert alone.server[0].mean_batch == 1
     listed = rows(table_in(tmp_path / "results", "tritonserver").read_text(encoding="utf-8"))
     assert {row["path"] for row in listed} == {"in process", "gRPC", "HTTP", "no batcher"}
-    assert command_lines_with(str(tmp_path)) == []
+    wait_until(lambda: command_lines_with(str(tmp_path)) == [])
 
 
 def test_a_full_queue_rejects_requests_and_counts_them(fast_cli: Cli, tmp_path: Path) -> None:

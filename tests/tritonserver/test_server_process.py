@@ -89,7 +89,7 @@ def test_a_server_that_is_never_ready_is_ended(program: Start, repository: Path)
         running_server(Program((*slow.arguments, mark)), repository, free_address("127.0.0.1", 0, 0), 1, silent),
     ):
         pass
-    assert command_lines_with(mark) == []
+    wait_until(lambda: command_lines_with(mark) == [])
 
 
 def test_a_server_that_ends_is_noticed_and_leaves_no_child(program: Start, repository: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_server_that_ends_is_noticed_and_leaves_no_child(program: Start, repos
     with pytest.raises(ServerFailed) as raised:
         serve()
     assert str(raised.value) == "tritonserver ended with status -9: the disk is gone"
-    assert command_lines_with(mark) == []
+    wait_until(lambda: command_lines_with(mark) == [])
 
 
 def test_a_server_is_ended_with_its_children_at_the_end_of_the_block(program: Start, repository: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_server_is_ended_with_its_children_at_the_end_of_the_block(program: St
     with running_server(program(READY.format(mark=mark)), repository, address, 60, silent) as server:
         assert len(command_lines_with(mark)) == 1
     assert server.process.returncode is not None
-    assert command_lines_with(mark) == []
+    wait_until(lambda: command_lines_with(mark) == [])
 
 
 def test_free_ports_differ_and_a_port_in_use_is_refused() -> None:
