@@ -26,6 +26,7 @@ SUITES = (
     "layers",
     "serving",
     "switching",
+    "tritonserver",
 )
 CLOCKS = {"time", "perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns", "process_time"}
 

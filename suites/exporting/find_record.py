@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from backends.registry import describe, descriptions
@@ -50,22 +51,13 @@ def _record_of_cell(cell_id: str, results: Path) -> Path:
 
 
 def check_exportable(record: Record) -> None:
-    """Check that a record has a model to serve.
+    """Check that a record has a model to serve without the suite.
 
     Raises:
         Refused: It has none. The message says why.
     """
+    check_served(record, EXPORTED_SUITES)
     cell = record.cell
-    if cell.suite not in EXPORTED_SUITES:
-        raise Refused(
-            f"the record is of suite={cell.suite}; export a record of suite={', '.join(EXPORTED_SUITES)}, which has a "
-            "model to serve"
-        )
-    if record.outcome != OK:
-        raise Refused(
-            f"the record has the outcome {record.outcome}: {shortened(record.reason, 300) or 'without a reason'}; "
-            "only a record with the outcome ok can be exported"
-        )
     exporting = [name for name, description in descriptions().items() if description.export]
     if cell.backend not in descriptions() or describe(cell.backend).export is None:
         of_torch = "; PyTorch runs the checkpoint itself: serve its folder with transformers"
@@ -73,6 +65,37 @@ def check_exportable(record: Record) -> None:
             f"a model of backend={cell.backend} cannot be exported; backends with an export: {', '.join(exporting)}"
             f"{of_torch if cell.backend.startswith('torch') else ''}"
         )
+    check_model(record)
+
+
+def check_served(record: Record, suites: Sequence[str]) -> None:
+    """Check the suite and the outcome of a record.
+
+    Args:
+        suites: suites whose records have a model to serve.
+
+    Raises:
+        Refused: The suite is another one, or the outcome is not ok.
+    """
+    if record.cell.suite not in suites:
+        raise Refused(
+            f"the record is of suite={record.cell.suite}; export a record of suite={', '.join(suites)}, which has a "
+            "model to serve"
+        )
+    if record.outcome != OK:
+        raise Refused(
+            f"the record has the outcome {record.outcome}: {shortened(record.reason, 300) or 'without a reason'}; "
+            "only a record with the outcome ok can be exported"
+        )
+
+
+def check_model(record: Record) -> None:
+    """Check that a record has a trained model in one file.
+
+    Raises:
+        Refused: It has not.
+    """
+    cell = record.cell
     if cell.weights != "trained":
         raise Refused(f"the model has {cell.weights} weights, which are for latency only; export a trained model")
     if cell.options.get("engines") == "per_shape":

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from backends.base import Array, Artifact, Session, Shape
+from backends.base import Array, Artifact, BuildSpec, Session, Shape
 from suites.measuring.clock import Effort, time_opening
 from suites.suite import Question
 
@@ -33,6 +33,8 @@ class MeasureRun:
         progress: called with the current activity.
         artifact: the artifact that is measured; None in tests of other suites.
         tactics: returns the tactics of the artifact, see Backend.tactics.
+        backend: name of the backend.
+        spec: settings of the session; None in tests of other suites.
         again: runs the measurement with another question in a child process, which may be behind a command.
     """
 
@@ -45,6 +47,8 @@ class MeasureRun:
     artifact: Artifact | None = None
     tactics: Callable[[], tuple[str, ...]] = tuple
     again: Callable[[Question, Sequence[str]], None] = alone
+    backend: str = ""
+    spec: BuildSpec | None = None
 
     @contextlib.contextmanager
     def session(self, steps: dict[str, int]) -> Iterator[Session]:

@@ -234,7 +234,6 @@ _BUILD = fields({"kind": text, "setting": text}, {"seconds": number, "engine_byt
                  "examples": each(text), "outcome": text, "reason": text})  # fmt: skip
 
 _KERNEL = fields({"name": text, "nanoseconds": whole}, {"kind": text, "count": whole})
-
 _TIMES = fields(dict.fromkeys(("mean", "p50", "p90", "p99", "p999", "max"), number))
 
 _LOAD = fields({"purpose": text, "latency": _TIMES, "queue": _TIMES, "late": _TIMES, "batches": values(whole),
@@ -257,7 +256,7 @@ _LAUNCH = fields({"batch": positive, "sequence": positive, "cuda_graph": flag, "
                   "steady": flag}, {"native": each(whole), "profiled_share": maybe_number, "busy": each(whole),
                                     "steps": each(whole)})  # fmt: skip
 
-NEED_SCORES = ("search", "layers", "ceilings", "building", "kernels", "serving", "alignment", "launch")
+NEED_SCORES = ("search", "layers", "ceilings", "building", "kernels", "serving", "alignment", "launch", "tritonserver")
 """Suites whose records with the outcome ok have scores."""
 
 SCORES: Mapping[str, Check] = {
@@ -281,6 +280,7 @@ SCORES: Mapping[str, Check] = {
          "parts": each(text), "steps": each(_STEP, 1), "tolerance": number, "cosine": number},
     ),
     "serving": fields({"points": each(_LOAD)}, {"service": values(_TIMES)}),
+    "tritonserver": fields({"curves": each(fields({"path": text, "points": each(_LOAD, 1)}), 1), "version": text}),
     "switching": fields(
         {
             "openings": each(fields({"ns": values(number)}), 1),
