@@ -1,6 +1,7 @@
 # demo and test first create a virtual environment in .venv and install all that they need there.
 PYTHON ?= python3
 PYTHON310 ?= python3.10
+TRITON_PYTHON ?= /usr/bin/python3
 # For a driver older than 580: make trt86 CUDA_PYTHON="cuda-python>=12.8,<13"
 CUDA_PYTHON ?= cuda-python>=13,<14
 BIN := .venv/bin
@@ -9,7 +10,7 @@ INSTALLED := .venv/installed
 # Two processes; a process without work takes tests from the other one.
 PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
 
-.PHONY: demo test test-all lint docs gpu-test trt86 trt-rtx clean
+.PHONY: demo test test-all lint docs gpu-test trt86 trt-rtx triton clean
 
 demo: $(INSTALLED)
 	CUDA_VISIBLE_DEVICES=$${CUDA_VISIBLE_DEVICES-0} $(BIN)/python -m suites.batch demo --builders 0 results=.cache/demo
@@ -75,5 +76,15 @@ trt-rtx:
 	.venv-trt-rtx/bin/python -c 'import tensorrt_rtx, cuda.bindings.runtime; print("TensorRT-RTX", tensorrt_rtx.__version__)'
 	@echo "To use this Python: interpreter.trt=$(CURDIR)/.venv-trt-rtx/bin/python, or a line in inference-suites.yaml"
 
+# The server runs models in the shared library of a Python, on Debian in the package libpython3.11.
+SHARED := import os, sys, sysconfig; value = sysconfig.get_config_var; \
+  sys.exit(not os.path.isfile(os.path.join(value("LIBDIR"), value("INSTSONAME"))))
+triton:
+	@$(TRITON_PYTHON) -c '$(SHARED)' || \
+	  { echo "Triton needs a Python with a shared library: make triton TRITON_PYTHON=/usr/bin/python3"; exit 2; }
+	$(TRITON_PYTHON) -m venv .venv-triton
+	.venv-triton/bin/python -m pip install --quiet nvidia-pytriton onnxruntime tokenizers
+	@echo "To use this Python: tritonserver.python=$(CURDIR)/.venv-triton/bin/python"
+
 clean:
-	rm -rf .venv .venv-trt86 .venv-trt-rtx .venv-docs .cache build
+	rm -rf .venv .venv-trt86 .venv-trt-rtx .venv-triton .venv-docs .cache build

@@ -51,11 +51,14 @@ class ExportDescription:
         runner: module with the function `open_model`. Its file is exported, so it imports only numpy and the runtime.
         engine: kind and file name in the cache of a model that runs only on the GPU and the release that built it;
             None for a model that runs on any machine.
+        triton: backend and platform of Triton Inference Server that runs the file itself, such as ("tensorrt",
+            "tensorrt_plan"); None if none can. The platform may be empty.
     """
 
     deploy: str
     runner: str
     engine: tuple[str, str] | None = None
+    triton: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class BackendDescription:
         calibrates: precisions in which a backend that builds from a checkpoint uses calibration.
         outputs: outputs that its sessions can give.
         builds_engine: whether its build compiles an engine that the cache keeps.
+        prefers_built_shapes: whether other shapes than the built ones are refused or compiled first.
         build_sweep: values that suite=building tries, by name of a build option; empty if it has no such options.
         export: how its models are exported; None if they cannot be exported.
         tools: "module:name" of a function from `RecordedCell` to `ToolCommands` (backends/vendor_tools.py): commands of
@@ -107,6 +111,7 @@ class BackendDescription:
     calibrates: tuple[str, ...] = ()
     outputs: tuple[str, ...] = (HIDDEN_STATES,)
     builds_engine: bool = False
+    prefers_built_shapes: bool = False
     build_sweep: Mapping[str, Sequence[object]] = field(default_factory=dict)
     export: ExportDescription | None = None
     tools: str = ""

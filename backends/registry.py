@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from backends.base import Backend
 
-SHARED_FOLDERS = ("model", "inputs", "onnx_", "int8_learning")
+SHARED_FOLDERS = ("model", "inputs", "onnx_", "int8_learning", "served_model")
 """Folders with code that several backends share. They have no description."""
 
 

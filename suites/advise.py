@@ -21,7 +21,7 @@ from suites.asking.user_folders import default_folder
 from suites.cli.command_line import CommandParser, run_guarded
 from suites.cli.output import run_with_tolerant_output
 from suites.records.record import Record
-from suites.records.results_folder import machine_folders
+from suites.records.results_folder import folders_to_read
 from suites.schema.config import RunConfig
 from suites.schema.refusals import Refused, nearest, shortened
 from suites.statistics.validity import Judged, judged
@@ -270,7 +270,7 @@ def _advise(path: str, memory: float, choices: Sequence[str]) -> int:
         raise Refused(f"there is no key {shortened(unknown[0])}; {hint}choices: {', '.join(KEYS)}")
     if not memory >= 0:
         raise Refused(f"--memory-mb={memory / 1e6:g} must be at least 0")
-    folders = {folder.name: folder for folder in machine_folders(results)}
+    folders = {folder.name: folder for folder in folders_to_read(results)}
     try:
         trace = [size for _, size in read_trace(path)]
         if not any(folder.records("switching") for folder in folders.values()):

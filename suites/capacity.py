@@ -21,7 +21,7 @@ from suites.cli.composing import checked_config, composed
 from suites.cli.local_settings import register
 from suites.cli.output import run_with_tolerant_output
 from suites.records.record import Record
-from suites.records.results_folder import machine_folders
+from suites.records.results_folder import folders_to_read
 from suites.schema.config import RunConfig
 from suites.schema.refusals import Refused, no_such_choice, positive, shortened
 from suites.serving.capacity_plan import PERCENTILES, Demand, plan, shortest_latency
@@ -72,7 +72,7 @@ def _run(options: argparse.Namespace) -> int:
     demand = _demand(options)
     prices, lengths = _prices(options.price), _lengths(options.words)
     results = Path(options.records or default_folder("results"))
-    folders = machine_folders(results)
+    folders = folders_to_read(results)
     records = [record for folder in folders for record in folder.records("serving")]
     if not records:
         print_bad_records(folders)

@@ -24,7 +24,7 @@ from suites.latency.choice import choose
 from suites.latency.limits import QUANTITIES, Limit
 from suites.latency.ranking import Baseline, Ranking, rankings
 from suites.records.record import Record
-from suites.records.results_folder import MachineFolder, machine_folders
+from suites.records.results_folder import MachineFolder, folders_to_read
 from suites.schema.config import RunConfig
 from suites.schema.enums import Rank
 from suites.schema.refusals import Refused, at_least, between
@@ -121,7 +121,7 @@ def _folders(given: str | None) -> tuple[list[MachineFolder], Path]:
         Refused: the folder has no records.
     """
     results = Path(given or default_folder("results"))
-    folders = machine_folders(results)
+    folders = folders_to_read(results)
     if not folders:
         raise Refused(
             f"{results} has no records (MACHINE/records/SUITE/*.json); "

@@ -22,7 +22,7 @@ from suites.asking.user_folders import default_folder
 from suites.cli.command_line import CommandParser, program, run_guarded
 from suites.cli.output import run_with_tolerant_output
 from suites.records.record import OK, Record, write_record
-from suites.records.results_folder import MachineFolder, machine_folders
+from suites.records.results_folder import MachineFolder, check_results_folder, machine_folders
 from suites.schema.config import RunConfig
 from suites.schema.refusals import Refused
 from suites.text import one_line
@@ -216,8 +216,7 @@ def main(arguments: Sequence[str]) -> int:
         for source in sources:
             if source.resolve() == output.resolve():
                 raise Refused(f"{source} is the output; leave it out, because the output keeps its records")
-            if not machine_folders(source):
-                raise Refused(f"{source} has no records (MACHINE/records/SUITE/*.json); give a folder of results")
+            check_results_folder(source)
         merged = Merge(output)
         for folder in (output, *sources):
             merged.read(folder)

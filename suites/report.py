@@ -21,7 +21,7 @@ from suites.cli.command_line import CommandParser, add_rank_option, program, run
 from suites.cli.output import run_with_tolerant_output
 from suites.data_out.data_command import add_data_options, wants_data, write_data
 from suites.html_report.page import FILE, write_page
-from suites.records.results_folder import machine_folders
+from suites.records.results_folder import check_results_folder, machine_folders
 from suites.schema.config import RunConfig
 from suites.schema.enums import Rank
 from suites.schema.refusals import Refused
@@ -47,8 +47,7 @@ def main(arguments: Sequence[str]) -> int:
             raise Refused("--html and the options of data are alternatives; run the command once for each")
         if wants_data(options):
             return write_data(options)
-        if not machine_folders(results):
-            raise Refused(f"{results} has no records (MACHINE/records/SUITE/*.json); give a folder that runs wrote to")
+        check_results_folder(results)
         if options.html:
             folders = machine_folders(results)
             written = [write_page(folders, Path(options.output or results / FILE), Rank[options.rank])]

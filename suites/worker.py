@@ -199,6 +199,8 @@ def _run(job: MeasureJob) -> MeasureRun:
         job.artifact,
         partial(backend.tactics, job.artifact),
         partial(measure_behind, job),
+        job.backend,
+        spec,
         partial(backend.divide, spec),
         partial(backend.limit_process, spec),
     )

@@ -27,6 +27,7 @@ SUITES = (
     "limits",
     "serving",
     "switching",
+    "tritonserver",
 )
 CLOCKS = {"time", "perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns", "process_time"}
 

@@ -127,11 +127,8 @@ def test_a_suite_in_another_folder_runs_without_any_change_of_the_project(tmp_pa
 def test_the_help_lists_a_suite_in_another_folder(tmp_path: Path) -> None:
     shown = run(tmp_path, str(write_suite(tmp_path / "other")), "--help")
     assert shown.returncode == 0, shown.stderr
-    lines = shown.stdout.splitlines()
-    (start,) = [number for number, line in enumerate(lines) if line.split()[:1] == ["suite"]]
-    listed = " ".join(" ".join(lines[start : start + 2]).split())
     names = "accuracy, alignment, building, ceilings, kernels, latency, launch, layers, limits, serving, switching, toy"
-    assert listed == f"suite {names}"
+    assert f" suite {names}, tritonserver " in " ".join(shown.stdout.split())
     misspelt = run(tmp_path, str(tmp_path / "other"), "suite=toi", "backend=null")
     assert misspelt.returncode == 2
     assert "did you mean toy" in misspelt.stderr

@@ -34,7 +34,9 @@ BACKENDS = (
         keeps_parts_by=("quantization.leave_out",),
         outputs=(HIDDEN_STATES, MARKED_LAYERS),
         export=ExportDescription(
-            "backends.openvino_.deploy_openvino:deploy_openvino", "backends.openvino_.run_openvino"
+            "backends.openvino_.deploy_openvino:deploy_openvino",
+            "backends.openvino_.run_openvino",
+            triton=("openvino", ""),
         ),
     ),
 )

@@ -84,6 +84,10 @@ BACKENDS = (
         groups={"ort": OrtKeys},
         keeps_parts_by=("quantization.leave_out",),
         outputs=(HIDDEN_STATES, MARKED_LAYERS),
-        export=ExportDescription("backends.ort_.deploy_onnx:deploy_onnx", "backends.ort_.run_onnx"),
+        export=ExportDescription(
+            "backends.ort_.deploy_onnx:deploy_onnx",
+            "backends.ort_.run_onnx",
+            triton=("onnxruntime", "onnxruntime_onnx"),
+        ),
     ),
 )

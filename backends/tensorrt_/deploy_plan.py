@@ -5,13 +5,15 @@ It needs no GPU, so a plan of another GPU can be exported too.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from backends.base import Feeds
+from backends.base import BuildSpec, Feeds, Unavailable
 from backends.deployment import Deployed, Deployment, TensorInfo
 from backends.inputs.samples import Arrange, ArrangedInputs
+from backends.model_output import HIDDEN
 from backends.profiles import Profile, plan_profiles
 from backends.tensorrt_.run_plan import Settings
 from backends.tensorrt_.runtime.installation import DISTRIBUTIONS, RTX_DISTRIBUTIONS
@@ -49,11 +51,24 @@ def deploy_plan(deployment: Deployment) -> tuple[Deployed, Arrange]:
         files=(FILE, *(library.name for library in libraries)),
         settings=settings,
         inputs=tuple(TensorInfo(name, "int32", _axes(layout, name, profiles)) for name in layout.sizes(profiles[0])),
-        outputs=(TensorInfo("the only output", "float", ("tokens" if spec.output.per_token else "batch", "features")),),
+        outputs=(_output(backend, spec, packed=not isinstance(layout, Rows)),),
         profiles=tuple(_profile(profile) for profile in profiles),
         notes={"gpu": spec.device.name, "driver": spec.device.driver},
     )
     return deployed, lambda feeds: _arranged(layout, feeds)
+
+
+def _output(backend: TensorRTBackend, spec: BuildSpec, packed: bool) -> TensorInfo:
+    """Return the output of a plan. A plan of an ONNX graph has the name of the graph's output and its type."""
+    if packed:
+        axes = ("tokens" if spec.output.per_token else "batch", "features")
+        return TensorInfo("the only output", "float", axes)
+    name = "last_hidden_state" if spec.output.kind == HIDDEN else spec.output.kind
+    types = {"fp16": "float16", "bf16": "bfloat16"}
+    dtype = "float"
+    with contextlib.suppress(Unavailable):  # a plan of another GPU, on a machine without TensorRT
+        dtype = types.get(backend.source_form(spec).types, dtype)
+    return TensorInfo(name, dtype, ("batch", *(("sequence",) if spec.output.per_token else ()), "features"))
 
 
 def _axes(layout: Layout, name: str, profiles: tuple[Profile, ...]) -> tuple[str, ...]:

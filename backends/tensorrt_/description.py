@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from backends.description import (
     HIDDEN_STATES,
     MARKED_LAYERS,
@@ -30,7 +32,10 @@ BUILD_SWEEP = {
 }
 
 EXPORT = ExportDescription(
-    "backends.tensorrt_.deploy_plan:deploy_plan", "backends.tensorrt_.run_plan", ("engine", "model.plan")
+    "backends.tensorrt_.deploy_plan:deploy_plan",
+    "backends.tensorrt_.run_plan",
+    ("engine", "model.plan"),
+    ("tensorrt", "tensorrt_plan"),
 )
 
 BACKENDS = (
@@ -48,6 +53,7 @@ BACKENDS = (
         unused_quantization=NO_ZERO_POINTS,
         outputs=(HIDDEN_STATES, MARKED_LAYERS),
         builds_engine=True,
+        prefers_built_shapes=True,
         build_sweep=BUILD_SWEEP,
         export=EXPORT,
         tools="backends.tensorrt_.equivalent_commands:onnx_commands",
@@ -72,8 +78,9 @@ BACKENDS = (
         },
         outputs=(HIDDEN_STATES, MARKED_LAYERS),
         builds_engine=True,
+        prefers_built_shapes=True,
         build_sweep=BUILD_SWEEP,
-        export=EXPORT,
+        export=replace(EXPORT, triton=None),  # its inputs are packed tokens
         tools="backends.tensorrt_.equivalent_commands:no_commands",
     ),
 )

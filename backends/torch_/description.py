@@ -83,6 +83,7 @@ BACKENDS = (
         unused_quantization=dict.fromkeys(("per_channel", "reduce_range"), NOT_OF_TORCHAO),
         unused_fp8=UNUSED_FP8,
         calibrates=("fp8",),
+        prefers_built_shapes=True,
         outputs=(HIDDEN_STATES, MARKED_LAYERS),
     ),
     # On a CPU it runs one sequence at a time, which checks outputs only.

@@ -19,6 +19,7 @@ from suites.serving import tables as serving_tables
 from suites.switching import pair_tables
 from suites.switching import tables as switching_tables
 from suites.tables import search_tables
+from suites.tritonserver import tables as triton_tables
 
 LEGENDS = (
     ("Latency", "latency.md", "How fast is one forward pass?", latency_tables.LEGEND),
@@ -42,6 +43,12 @@ LEGENDS = (
     ("Shape pairs", "switching_pairs.csv", "How much does each single change of shape cost?", pair_tables.LEGEND),
     ("Serving", "serving.md", "Which load does a server carry at which latency?", serving_tables.LEGEND),
     ("Streams", "streams.md", "When do several streams carry more than larger batches?", stream_tables.LEGEND),
+    (
+        "Triton",
+        "tritonserver.md",
+        "What does a Triton server cost under load, and what does its batcher gain?",
+        triton_tables.LEGEND,
+    ),
     (
         "Building",
         "building.md",

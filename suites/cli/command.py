@@ -20,6 +20,7 @@ COMMANDS = {
     "batch": ("suites.batch", "run many cells from a file, on all GPUs, in a given time"),
     "advise": ("suites.advise", "name the cheapest strategy for a trace of requests of several shapes"),
     "export": ("suites.export", "write a folder that serves the model of a record"),
+    "deploy": ("suites.deploy", "write a model repository of Triton Inference Server for a record"),
     "compare": ("suites.compare", "compare the times of two records, backends, folders or commits"),
     "doctor": ("suites.doctor", "list the backends that this machine can run, and missing parts"),
     "choose": ("suites.choose", "name the fastest row of each shape, and how sure that is"),

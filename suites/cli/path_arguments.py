@@ -21,6 +21,8 @@ PATH_KEYS = (
     "lengths.path",
     "serving.trace",
     "switching.trace",
+    "tritonserver.python",
+    "tritonserver.server",
     "results",
     "cache",
 )

@@ -12,9 +12,8 @@ from backends.registry import descriptions
 from suites.comparing.revisions import committed_records, find_commit, names_of_commits
 from suites.records.record import OK, Record, read_record
 from suites.records.record_checks import BadRecord
-from suites.records.results_folder import FORMER, MachineFolder, machine_folders
+from suites.records.results_folder import MachineFolder, folders_to_read, machine_folders
 from suites.schema.refusals import Refused, did_you_mean, shortened
-from suites.suite import suite_names
 
 SUITE = "latency"
 """The suite whose records are compared."""
@@ -62,7 +61,7 @@ class Archive:
     def folders(self) -> list[MachineFolder]:
         """The machines of the folder. Their records are read at most once."""
         if self._folders is None:
-            self._folders = of_machine(machine_folders(self.path), self.machine)
+            self._folders = of_machine(folders_to_read(self.path), self.machine)
         return self._folders
 
     @property
@@ -132,12 +131,7 @@ def _of_record(typed: str, record: Record, source: str) -> Side:
 
 
 def _of_folder(typed: str, path: Path, machine: str) -> Side:
-    # `records` has a folder for each suite here. In the former layout of a results folder it has one for each machine.
-    if any((path / FORMER / suite).is_dir() for suite in suite_names()):
-        resolved = path.resolve()
-        folders = [MachineFolder(resolved.parent, resolved.name)]
-    else:
-        folders = of_machine(machine_folders(path), machine)
+    folders = of_machine(folders_to_read(path), machine)
     side = of_folders(typed, folders, f"folder {typed}")
     if not side.records:
         raise Refused(

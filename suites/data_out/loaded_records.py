@@ -15,7 +15,7 @@ from suites.data_out.frames import frame_of
 from suites.data_out.latency_data import latency_data
 from suites.data_out.record_data import accuracy_data
 from suites.records.record import Record
-from suites.records.results_folder import MachineFolder, machine_folders
+from suites.records.results_folder import MachineFolder, folders_to_read
 from suites.schema.enums import Rank
 from suites.schema.refusals import Refused, did_you_mean, first_line, no_such_choice, shortened
 from suites.statistics.validity import judged
@@ -126,7 +126,7 @@ def load_records(
 
 def selected_records(results: Path, machine: str = "", suite: str | None = None, rank: Rank = Rank.gpu) -> Records:
     """Return the records as `load_records` does, without warnings."""
-    folders = machine_folders(results)
+    folders = folders_to_read(results)
     if not folders:
         raise Refused(f"{results} has no records (MACHINE/records/SUITE/*.json); give a folder that runs wrote to")
     chosen = [folder for folder in folders if machine in folder.name]

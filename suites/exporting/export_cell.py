@@ -57,6 +57,15 @@ class BuiltModel:
 
 
 @dataclass(frozen=True)
+class PreparedExport:
+    """The parts of an export, and the stages that made them."""
+
+    stages: Stages
+    sampled: Sampled
+    built: BuiltModel
+
+
+@dataclass(frozen=True)
 class CellExport:
     """Export of one record.
 
@@ -75,15 +84,14 @@ class CellExport:
             Refused: the model cannot be exported here.
             StageFailed: a stage failed.
         """
-        sampling = sampling_request(self.record, self.words)
+        return self.warnings(self.write(folder))
+
+    def write(self, folder: Path) -> ExportedModel:
+        """Write all files to `folder`. Raises as `run` does."""
         export = describe(self.record.cell.backend).export
         assert export is not None
-        with _stages(sampling, self.progress) as stages:
-            located = locate_checkpoint(sampling, stages.run)
-            if not isinstance(located, Request):
-                raise Refused(f"the model {self.record.cell.model} cannot be exported: {located.reason}")
-            sampled = self._sample(stages, located)
-            built = self._built(sampling, export)
+        with self.prepared() as prepared:
+            sampled, built, sampling = prepared.sampled, prepared.built, prepared.stages.request
             job = DeployJob(
                 self.record.cell.backend,
                 built.spec,
@@ -94,7 +102,7 @@ class CellExport:
                 built.runs_here,
             )
             on_device = replace(sampling.machine, device=built.spec.device)
-            deploying = replace(stages, request=replace(sampling, machine=on_device))
+            deploying = replace(prepared.stages, request=replace(sampling, machine=on_device))
             deployed = _result(deploying, job, sampling.interpreter)
         runner = self._copy_files(sampled, export, folder)
         model = ExportedModel(
@@ -110,7 +118,23 @@ class CellExport:
         )
         (folder / "README.md").write_text(folder_readme(model), encoding="utf-8")
         (folder / MANIFEST).write_text(json.dumps(manifest_of(model, folder), indent=1) + "\n", encoding="utf-8")
-        return self._warnings(model, export)
+        return model
+
+    @contextlib.contextmanager
+    def prepared(self) -> Iterator[PreparedExport]:
+        """Give the sample texts and the built model. The job folder is removed at the end of the block.
+
+        Raises:
+            Refused: the model cannot be exported here.
+            StageFailed: a stage failed.
+        """
+        sampling, export = sampling_request(self.record, self.words), describe(self.record.cell.backend).export
+        with _stages(sampling, self.progress) as stages:
+            located = locate_checkpoint(sampling, stages.run)
+            if not isinstance(located, Request):
+                raise Refused(f"the model {self.record.cell.model} cannot be exported: {located.reason}")
+            sampled = self._sample(stages, located)
+            yield PreparedExport(stages, sampled, self._built(sampling, export.engine if export else None))
 
     def _sample(self, stages: Stages, located: Request) -> Sampled:
         """Return the sample texts, after a check that the weights are those of the record."""
@@ -126,11 +150,11 @@ class CellExport:
             )
         return sampled
 
-    def _built(self, sampling: Request, export: ExportDescription) -> BuiltModel:
+    def _built(self, sampling: Request, engine: tuple[str, str] | None) -> BuiltModel:
         """Return the model of the cell: from the cache, or from the pipeline, which builds missing files."""
         gpu = self.record.environment.gpu or ""
-        if export.engine and gpu not in {machine.device.name for machine in gpus()}:
-            return self._engine_of_another_gpu(sampling, export.engine)
+        if engine and gpu not in {machine.device.name for machine in gpus()}:
+            return self._engine_of_another_gpu(sampling, engine)
         request = replace(cell_request(self.record, self.words), until="measure")
         with _stages(request, self.progress) as stages:
             located = locate_checkpoint(request, stages.run)
@@ -171,9 +195,10 @@ class CellExport:
             shutil.copyfile(sampled.folder / name, folder / name)
         return runner.stem
 
-    def _warnings(self, model: ExportedModel, export: ExportDescription) -> list[str]:
-        record, warnings = self.record, []
-        if export.engine:
+    def warnings(self, model: ExportedModel) -> list[str]:
+        """Return warnings about an exported model."""
+        record, warnings, export = self.record, [], describe(self.record.cell.backend).export
+        if export and export.engine:
             warnings.append(f"the plan runs only with {model.deployed.settings['built_for']}")
         if not model.runs_here:
             warnings.append("this machine does not have that GPU, so the expected outputs are those of FP32")

@@ -23,7 +23,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextlib.contextmanager
-def target_folder(given: str, force: bool) -> Iterator[Path]:
+def target_folder(given: str, force: bool, label: str = "DIR") -> Iterator[Path]:
     """Give a folder for new files. At the end of the block, these files are moved to the folder `given`.
 
     After an exception, the folder is as it was before.
@@ -31,6 +31,7 @@ def target_folder(given: str, force: bool) -> Iterator[Path]:
     Args:
         force: whether the folder may have files. Files of an earlier export are then removed; other files stay, unless
             a new file has the same name.
+        label: name of the argument in messages.
 
     Raises:
         Refused: it is not a folder, it has files, or it cannot be written.
@@ -38,23 +39,25 @@ def target_folder(given: str, force: bool) -> Iterator[Path]:
     folder = Path(given).absolute()  # workers run in other folders
     existed = os.path.lexists(folder)
     if existed and not folder.is_dir():
-        raise Refused(f"DIR={given} is not a folder; give the name of a new folder")
+        raise Refused(f"{label}={given} is not a folder; give the name of a new folder")
     try:
         if existed and not force and any(folder.iterdir()):
             raise Refused(
-                f"DIR={given} is not empty; give a new folder, or add --force to replace an earlier export in it"
+                f"{label}={given} is not empty; give a new folder, or add --force to replace an earlier export in it"
             )
         folder.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
     except OSError as error:
-        raise Refused(f"DIR={given} cannot be written ({error.strerror}); give another folder") from None
+        raise Refused(f"{label}={given} cannot be written ({error.strerror}); give another folder") from None
     try:
         yield partial
         _replace(partial, folder)
     except OSError as error:
         if error.errno not in FULL and not str(error.filename or "").startswith(str(folder)):
             raise
-        raise Refused(f"DIR={given} cannot be written ({error.strerror}); free space or give another folder") from None
+        raise Refused(
+            f"{label}={given} cannot be written ({error.strerror}); free space or give another folder"
+        ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         if not existed:

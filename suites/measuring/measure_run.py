@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from backends.base import Array, Artifact, Session, Shape
+from backends.base import Array, Artifact, BuildSpec, Session, Shape
 from backends.compute_share import ComputeShare
 from suites.measuring.clock import Effort, time_opening
 from suites.suite import Question
@@ -51,6 +51,8 @@ class MeasureRun:
         progress: called with the current activity.
         artifact: the artifact that is measured; None in tests of other suites.
         tactics: returns the tactics of the artifact, see Backend.tactics.
+        backend: name of the backend.
+        spec: settings of the session; None in tests of other suites.
         again: runs the measurement with another question in a child process, which may be behind a command.
         divide: returns parts of the device, see Backend.divide.
         limit_process: limits this process to a share of the device, see Backend.limit_process.
@@ -65,6 +67,8 @@ class MeasureRun:
     artifact: Artifact | None = None
     tactics: Callable[[], tuple[str, ...]] = tuple
     again: Callable[[Question, Sequence[str]], None] = alone
+    backend: str = ""
+    spec: BuildSpec | None = None
     divide: Callable[[int, float], tuple[ComputeShare, ...]] = undivided
     limit_process: Callable[[float], AbstractContextManager[ComputeShare]] = unlimited
 

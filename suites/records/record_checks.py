@@ -249,13 +249,13 @@ _LAUNCH = fields({"batch": positive, "sequence": positive, "cuda_graph": flag, "
                   "steady": flag}, {"native": each(whole), "profiled_share": maybe_number, "busy": each(whole),
                                     "steps": each(whole)})  # fmt: skip
 _LIMITED = fields({"batch": positive, "sequence": positive, "share": number, "cuda_graph": flag, "steady": flag,
-                   "latency": each(positive, 1), "sustained": each(positive, 1)},
-                  {"units": whole, "total": whole})  # fmt: skip
+                   "latency": each(positive, 1), "sustained": each(positive, 1)}, {"units": whole, "total": whole})  # fmt: skip
 _CLIENT = fields({**dict.fromkeys(("client", "batch", "sequence"), positive), "cuda_graph": flag,
                   **dict.fromkeys(("alone", "together"), each(positive, 1))},
                  {"units": whole, "total": whole})  # fmt: skip
 
-NEED_SCORES = ("search", "layers", "ceilings", "building", "kernels", "serving", "alignment", "launch", "limits")
+NEED_SCORES = ("search", "layers", "ceilings", "building", "kernels", "serving", "alignment", "launch", "limits",
+               "tritonserver")  # fmt: skip
 """Suites whose records with the outcome ok have scores."""
 
 SCORES: Mapping[str, Check] = {
@@ -280,6 +280,7 @@ SCORES: Mapping[str, Check] = {
          "parts": each(text), "steps": each(_STEP, 1), "tolerance": number, "cosine": number},
     ),
     "serving": fields({"points": each(_LOAD)}, {"service": values(_TIMES)}),
+    "tritonserver": fields({"curves": each(fields({"path": text, "points": each(_LOAD, 1)}), 1), "version": text}),
     "switching": fields(
         {
             "openings": each(fields({"ns": values(number)}), 1),

@@ -126,6 +126,34 @@ def machine_folders(results: Path) -> list[MachineFolder]:
     return [MachineFolder(results, name) for name in sorted(names) if MACHINE_NAME.fullmatch(name)]
 
 
+def folders_to_read(path: Path) -> list[MachineFolder]:
+    """Return the machines of a results folder, or the one machine whose folder `path` is.
+
+    Raises:
+        Refused: the folder exists but cannot be read.
+    """
+    if _is_of_one_machine(path):
+        resolved = path.resolve()
+        return [MachineFolder(resolved.parent, resolved.name)]
+    return machine_folders(path)
+
+
+def check_results_folder(path: Path) -> None:
+    """
+    Raises:
+        Refused: a command that writes to a results folder got the folder of one machine, or a folder without records.
+    """
+    if _is_of_one_machine(path):
+        raise Refused(f"{path} is the folder of one machine; give the folder above it, {path.resolve().parent}")
+    if not machine_folders(path):
+        raise Refused(f"{path} has no records (MACHINE/records/SUITE/*.json); give a folder that runs wrote to")
+
+
+def _is_of_one_machine(path: Path) -> bool:
+    # `records` has a folder for each suite there. In the former layout of a results folder it has one for each machine.
+    return any((path / FORMER).glob("*/*.json"))
+
+
 def read_records(results: Path, suite: str) -> Iterator[Record]:
     """Yield all records of a suite in a results folder, machine by machine.
 

@@ -33,6 +33,7 @@ from suites.schema.suite_config import (
     SuiteConfig,
     SwitchingConfig,
 )
+from suites.schema.triton_config import TritonConfig
 
 MOST_PROCESSES = 1000
 """Most processes of a cell."""
@@ -123,6 +124,7 @@ class RunConfig(SharedKeys):
     ceilings: CeilingsConfig = field(default_factory=CeilingsConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)
     switching: SwitchingConfig = field(default_factory=SwitchingConfig)
+    tritonserver: TritonConfig = field(default_factory=TritonConfig)
     lengths: LengthsConfig = field(default_factory=LengthsConfig)
     backend: str = key("torch_eager", "Backend that runs the model, one of the names that --help lists.")
     backend_interpreter: str = key(

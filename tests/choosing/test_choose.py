@@ -78,8 +78,9 @@ def test_the_winner_of_committed_records_is_reproduced_by_its_command(capsys: Ca
     assert "8x128:" not in text
     choices = chosen(capsys, "--records", str(REFERENCE), "--machine", "h100", "--shape", "1x128")
     folder = next(folder for folder in machine_folders(REFERENCE) if "h100" in folder.name)
-    for choice in choices:
-        winner = choice["winner"]
+    winners = [winner for choice in choices if (winner := choice["winner"]) is not None]
+    assert len(winners) > 4
+    for winner in winners:
         assert isinstance(winner, dict)
         record = folder.record("latency", winner["cell"])
         assert record is not None

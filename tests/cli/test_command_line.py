@@ -137,6 +137,7 @@ def test_a_missing_module_of_the_project_is_a_bug() -> None:
         ("capacity",),
         ("advise", "x"),
         ("export", "x", "y"),
+        ("deploy", "x", "y"),
         ("compare", "x", "y"),
     ],
 )

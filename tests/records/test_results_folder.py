@@ -12,11 +12,11 @@ import pytest
 from conftest import ROOT, Measured, table_in
 
 from backends.null_.null import Costs
-from suites import advise, report
+from suites import advise, load_records, merge, report
 from suites.cli.invocation import Invocation
 from suites.records import results_folder
 from suites.records.record import Record, read_record, record_path, write_record
-from suites.records.results_folder import machine_folders
+from suites.records.results_folder import folders_to_read, machine_folders
 from suites.running.pipeline import CellResult
 from suites.schema.config import RunConfig
 from suites.tables import touched, write_tables
@@ -91,6 +91,24 @@ def test_records_in_the_old_layout_are_read(make_record: MakeRecord, tmp_path: P
     table = table_in(tmp_path, "latency").read_text()
     assert "| fp16 " in table
     assert "| fp32 " in table
+
+
+def test_the_folder_of_one_machine_can_be_read_and_is_not_written_to(
+    make_record: MakeRecord, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_record(tmp_path, make_record())
+    write_record(tmp_path, make_record(machine="gpu-b"))
+    one = tmp_path / "gpu-a"
+    assert [folder.name for folder in folders_to_read(tmp_path)] == ["gpu-a", "gpu-b"]
+    (folder,) = folders_to_read(one)
+    assert (folder.name, len(folder.records("latency"))) == ("gpu-a", 1)
+    assert [record.environment.machine for record in load_records(one)] == ["gpu-a"]
+    for command in (report, merge):
+        assert command.main([str(one)]) == 2
+        error = capsys.readouterr().err
+        assert f"{one} is the folder of one machine; give the folder above it, {tmp_path}" in error
+        assert error.count("\n") == 1
+    assert sorted(path.name for path in one.iterdir()) == ["records"]
 
 
 def test_a_plot_is_in_the_folder_of_its_machine(measured: Measured, tmp_path: Path) -> None:

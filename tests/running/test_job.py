@@ -63,6 +63,7 @@ from suites.suite import Question, load_suite, suite_names
 from suites.switching.result import ColdStart
 from suites.switching.suite import SwitchingQuestion
 from suites.tasks.task_scores import TaskFigures, TaskScores
+from suites.tritonserver.suite import TritonQuestion
 
 SHAPES = (Shape(1, 16), Shape(8, 128))
 FOLDER = Path("/cache")
@@ -119,6 +120,22 @@ QUESTIONS: dict[str, Question] = {
         2,
         (0.5, 1.0),
         True,
+    ),
+    "tritonserver": TritonQuestion(
+        "poisson",
+        BatchPolicy(8, 0, 2000),
+        (10.0,),
+        seed=3,
+        python="/venv/bin/python",
+        server="/bin/tritonserver",
+        grpc_url="a:1",
+        http_url="b:2",
+        served_model="m",
+        host="127.0.0.2",
+        grpc_port=1,
+        http_port=2,
+        protocols=("http",),
+        start_s=3.0,
     ),
     "switching": SwitchingQuestion(SHAPES, {"switch=0.5": (((0, 1), (1,)), ((0,),))}, 40, 3),
 }

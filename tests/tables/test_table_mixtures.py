@@ -78,6 +78,12 @@ SERVING = {"points": [{"purpose": "offered", "offered": 100.0, "clients": 0, "ac
                        "batches": {"1": 990}, "tokens": 900, "padded_tokens": 1000, "session_ns": 10**9,
                        "dispatch_ns": 10**6, "assembly_ns": 10**6}]}  # fmt: skip
 
+TRITON = {"version": "2.51.0", "ready_s": 3.0, "curves": [
+    {"path": "in_process", **SERVING},
+    {"path": "grpc", **SERVING, "compared": 990, "wrong": 0, "least_cosine": 0.9999, "server": [
+        {"answered": 990, "batches": {"1": 990}, "queue": 1e6, "input": 1e3, "compute": 2e6, "output": 1e3}]},
+]}  # fmt: skip
+
 
 def scores_of(suite: str, task: str, outcome: str) -> list[dict[str, Any]]:
     """Return possible scores of a cell of this kind."""
@@ -99,6 +105,8 @@ def scores_of(suite: str, task: str, outcome: str) -> list[dict[str, Any]]:
         return [CEILINGS]
     if suite == "serving":
         return [SERVING]
+    if suite == "tritonserver":
+        return [TRITON]
     return [FIGURE if task == "stsb" else DRIFT, {"nonfinite": 3}] if suite == "accuracy" else [{}]
 
 
