@@ -248,11 +248,11 @@ _TIMED_SHAPE = fields({"batch": positive, "sequence": positive, "samples": each(
 _LAUNCH = fields({"batch": positive, "sequence": positive, "cuda_graph": flag, "enqueue": each(positive, 1),
                   "steady": flag}, {"native": each(whole), "profiled_share": maybe_number, "busy": each(whole),
                                     "steps": each(whole)})  # fmt: skip
+_GIVEN = {"units": whole, "total": whole}
 _LIMITED = fields({"batch": positive, "sequence": positive, "share": number, "cuda_graph": flag, "steady": flag,
-                   "latency": each(positive, 1), "sustained": each(positive, 1)}, {"units": whole, "total": whole})  # fmt: skip
+                   "latency": each(positive, 1), "sustained": each(positive, 1)}, _GIVEN)  # fmt: skip
 _CLIENT = fields({**dict.fromkeys(("client", "batch", "sequence"), positive), "cuda_graph": flag,
-                  **dict.fromkeys(("alone", "together"), each(positive, 1))},
-                 {"units": whole, "total": whole})  # fmt: skip
+                  **dict.fromkeys(("alone", "together"), each(positive, 1))}, _GIVEN)  # fmt: skip
 
 NEED_SCORES = ("search", "layers", "ceilings", "building", "kernels", "serving", "alignment", "launch", "limits",
                "tritonserver")  # fmt: skip
