@@ -118,7 +118,6 @@ class Costs:
 
     Attributes:
         step_ms: each step.
-        python_ms: the part of `step_ms` outside of the simulated library call.
         gpu_ms: each step on a simulated GPU, which starts it after the host part; 0 for no GPU.
         copy_ms: each copy of inputs; on the device if there is one.
         shape_ms: a change of shape.
@@ -126,13 +125,13 @@ class Costs:
         first_ms, first_gpu_ms: extra cost of the first step after a change of shape.
         cold_ms: extra cost of the first step of the process at a shape.
         capture_ms: the capture of a graph. Later steps then cost only `gpu_ms`.
+        python_ms: the part of `step_ms` outside of the simulated library call.
         other: costs that replace one of the above, e.g. `step_ms 2x16` for a shape, or `shape_ms 1x16 2x16` for an
             ordered pair of shapes.
         profile_of: number of the profile of a shape, by shape as `2x16`; 0 for a shape that is not listed.
     """
 
     step_ms: float = 0.0
-    python_ms: float = 0.0
     gpu_ms: float = 0.0
     copy_ms: float = 0.0
     shape_ms: float = 0.0
@@ -141,6 +140,7 @@ class Costs:
     first_gpu_ms: float = 0.0
     cold_ms: float = 0.0
     capture_ms: float = 0.0
+    python_ms: float = 0.0
     other: Mapping[str, float] = field(default_factory=dict)
     profile_of: Mapping[str, int] = field(default_factory=dict)
 

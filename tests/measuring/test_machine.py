@@ -67,6 +67,7 @@ class FakeNvml(SimpleNamespace):
             "nvmlDeviceGetPowerUsage": lambda handle: 350_000,
             "nvmlDeviceGetTemperature": lambda handle, sensor: 41,
             "nvmlDeviceGetCurrentClocksEventReasons": lambda handle: 4,
+            "nvmlDeviceGetUtilizationRates": lambda handle: SimpleNamespace(gpu=73, memory=12),
         }
         return answers[name]
 
@@ -110,6 +111,7 @@ def test_telemetry_samples_until_the_block_ends(nvml: FakeNvml, uuid: str, answe
     assert set(threading.enumerate()) <= others
     last = telemetry.readings[-1]
     assert (last.sm_clock, last.memory_clock, last.power, last.temperature, last.reasons) == (1000, 2000, 350, 41, 4)
+    assert last.busy == 73
     assert bool(last.energy) is answers_all
     assert last.processes == (2 if answers_all else 0)
     assert nvml.opened == 0
