@@ -242,6 +242,12 @@ def test_a_file_name_occurs_once() -> None:
     assert [name for name, count in names.items() if count > 1 and name not in CONVENTION] == []
 
 
+def test_the_name_of_a_test_file_occurs_once() -> None:
+    """pytest imports them by their file names."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
+
+
 MOST_LINES, MOST_FUNCTION_LINES, MOST_PARAMETERS = 300, 59, 5
 
 LONG_FILES = {"backends/base.py", "suites/batch.py"}

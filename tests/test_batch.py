@@ -337,7 +337,10 @@ def test_cells_of_the_switching_batch_resolve_and_have_profiles(
             "backend=null trt.memry_mb=1",
             "line 3: there is no key trt.memry_mb; did you mean trt.memory_mb? (Device memory",
         ),
-        ("-m backend=null,ortt", "line 3: there is no backend=ortt; did you mean ort? choices: null"),
+        (
+            "-m backend=null,ortt",
+            "line 3: there is no backend=ortt; did you mean ort? choices: faster_transformer, null",
+        ),
         ("-m backend=null seed=range(0,3,0)", "line 3: "),
         ("backend=null 'x", "line 3: no closing quotation"),
     ],
