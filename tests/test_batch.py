@@ -339,7 +339,7 @@ def test_cells_of_the_switching_batch_resolve_and_have_profiles(
         ),
         (
             "-m backend=null,ortt",
-            "line 3: there is no backend=ortt; did you mean ort? choices: faster_transformer, null",
+            "line 3: there is no backend=ortt; did you mean ort? choices: faster_",
         ),
         ("-m backend=null seed=range(0,3,0)", "line 3: "),
         ("backend=null 'x", "line 3: no closing quotation"),
