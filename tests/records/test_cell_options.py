@@ -19,6 +19,7 @@ OF_THE_SUITE = {
     "marked",
     "pad_to",
     "search",
+    "profile",
     "output",
     "megabytes",
     "pooling",
