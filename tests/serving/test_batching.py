@@ -328,7 +328,7 @@ def test_graphs_of_the_shapes_that_occur_are_captured(
     clock, policy, session = VirtualClock(), BatchPolicy(most_requests=3), Graphs()
     monkeypatch.setattr(null, "_spend", clock.spend)
     Preparation(some_texts(), policy, built, graph=True, seconds=0.0).prepare(session, clock)
-    # Batches with and without padding have the same graph of this session, which is captured once.
+    # Batches with and without padding have the same graph, which the session captures once.
     assert len(set(session.captured)) == len(session.captured)
     if built:
         assert set(session.captured) == {"1x16", "1x32", "3x32"}
