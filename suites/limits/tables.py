@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from suites.limits.limits_advice import sentences
 from suites.limits.result import ClientTimes, LimitedTimes, LimitsResult, percentile_ms
-from suites.records.record import OK, Record
-from suites.tables.distinctions import distinctions
-from suites.tables.markdown import by_machine, configuration, digits, fitted, joined, notes_cell, one_machine, wrapped
+from suites.records.record import Record
+from suites.tables.markdown import by_machine, digits, fitted, notes_cell, wrapped
+from suites.tables.record_sections import record_section
 from suites.tables.table import Table
 
 COLUMNS = ("batch", "seq", "share", "SMs", "graph", "p50 ms", "p99 ms", "seq/s", "time", "notes")
@@ -45,21 +45,16 @@ def limits_tables(records: Iterable[Record]) -> str:
 
 
 def _section(records: Sequence[Record]) -> str:
-    common = distinctions(records)
-    lines = ["", one_machine(records), *common.caption()]
-    for record in sorted(records, key=lambda record: record.cell.id):
-        cell, result = record.cell, record.result
-        lines += ["", f"### {joined(f'{cell.release}, {cell.backend} {cell.precision}')}", ""]
-        if words := configuration(record, common.of(record)):
-            lines += [wrapped(words), ""]
-        if record.outcome != OK or not isinstance(result, LimitsResult):
-            lines += [f"{record.outcome}: {record.reason}"]
-            continue
-        lines += [fitted(COLUMNS, rows_of(record, result), 4), ""]
-        if result.clients:
-            lines += ["Two clients:", "", fitted(CLIENT_COLUMNS, client_rows(result), 4), ""]
-        lines += [wrapped(f"- {sentence}", "  ") for sentence in sentences(result)]
-    return "\n".join(lines)
+    return record_section(records, _part)
+
+
+def _part(record: Record) -> list[str]:
+    result = record.result
+    assert isinstance(result, LimitsResult)
+    lines = [fitted(COLUMNS, rows_of(record, result), 4), ""]
+    if result.clients:
+        lines += ["Two clients:", "", fitted(CLIENT_COLUMNS, client_rows(result), 4), ""]
+    return [*lines, *(wrapped(f"- {sentence}", "  ") for sentence in sentences(result))]
 
 
 def rows_of(record: Record, result: LimitsResult) -> list[list[str]]:

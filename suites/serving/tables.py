@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from suites.records.record import OK, Record
+from suites.records.record import Record
 from suites.serving.result import SATURATED, SEARCH, HighestLoad, LoadPoint, ServingResult
-from suites.tables.distinctions import distinctions
-from suites.tables.markdown import by_machine, configuration, digits, fitted, notes_cell, one_machine, wrapped
+from suites.tables.markdown import by_machine, digits, fitted, notes_cell, wrapped
+from suites.tables.record_sections import record_section
 from suites.tables.table import Table
 
 COLUMNS = ("load", "requests/s", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "queue p50 ms", "queue p99 ms",
@@ -58,19 +58,16 @@ def serving_tables(records: Iterable[Record]) -> str:
 
 
 def _section(records: Sequence[Record]) -> str:
-    common = distinctions(records)
-    lines = ["", one_machine(records), *common.caption()]
-    for record in sorted(records, key=lambda record: (record.cell.model, record.cell.id)):
-        options = wrapped(configuration(record, common.of(record)))
-        lines += ["", f"### {title(record)}", *(["", options] if options else [])]
-        result = record.result
-        if record.outcome != OK or not isinstance(result, ServingResult):
-            lines += ["", f"{record.outcome}: {record.reason}"]
-            continue
-        lines += ["", fitted(COLUMNS, [row_of(point, record) for point in result.points], 1)]
-        if result.highest:
-            lines += ["", *(wrapped(f"- {sentence}", "  ") for sentence in sentences(result))]
-    return "\n".join(lines)
+    return record_section(records, _part, title)
+
+
+def _part(record: Record) -> list[str]:
+    result = record.result
+    assert isinstance(result, ServingResult)
+    lines = [fitted(COLUMNS, [row_of(point, record) for point in result.points], 1)]
+    if result.highest:
+        lines += ["", *(wrapped(f"- {sentence}", "  ") for sentence in sentences(result))]
+    return lines
 
 
 def title(record: Record) -> str:

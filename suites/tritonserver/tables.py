@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from suites.records.record import OK, Record
+from suites.records.record import Record
 from suites.serving.result import SATURATED, LoadPoint
 from suites.serving.tables import load_text, milliseconds, notes_of, title
-from suites.tables.distinctions import distinctions
-from suites.tables.markdown import by_machine, configuration, digits, fitted, notes_cell, one_machine, wrapped
+from suites.tables.markdown import by_machine, digits, fitted, notes_cell, wrapped
+from suites.tables.record_sections import record_section
 from suites.tables.table import Table
 from suites.tritonserver.result import GRPC, HTTP, IN_PROCESS, UNBATCHED, Curve, ServerTimes, TritonResult
 
@@ -45,18 +45,14 @@ def triton_tables(records: Iterable[Record]) -> str:
 
 
 def _section(records: Sequence[Record]) -> str:
-    common = distinctions(records)
-    lines = ["", one_machine(records), *common.caption()]
-    for record in sorted(records, key=lambda record: (record.cell.model, record.cell.id)):
-        options = wrapped(configuration(record, common.of(record)))
-        lines += ["", f"### {title(record)}", *(["", options] if options else [])]
-        result = record.result
-        if record.outcome != OK or not isinstance(result, TritonResult):
-            lines += ["", f"{record.outcome}: {record.reason}"]
-            continue
-        lines += ["", fitted(COLUMNS, [_row(curve, number) for curve, number in ordered(result)], 2)]
-        lines += ["", *(wrapped(f"- {sentence}", "  ") for sentence in sentences(result))]
-    return "\n".join(lines)
+    return record_section(records, _part, title)
+
+
+def _part(record: Record) -> list[str]:
+    result = record.result
+    assert isinstance(result, TritonResult)
+    table = fitted(COLUMNS, [_row(curve, number) for curve, number in ordered(result)], 2)
+    return [table, "", *(wrapped(f"- {sentence}", "  ") for sentence in sentences(result))]
 
 
 def ordered(result: TritonResult) -> list[tuple[Curve, int]]:
