@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from suites.asking.user_folders import default_folder
-from suites.cli.command_line import CommandParser, overrides, run_guarded
+from suites.cli.command_line import CommandParser, overrides
 from suites.cli.output import run_with_tolerant_output
+from suites.cli.record_command import add_words, run_with_words
 from suites.schema.config import RunConfig
 from suites.schema.refusals import Refused, between, shortened
 
@@ -33,15 +34,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 def main(arguments: Sequence[str]) -> int:
     """Write the files. Return 0, 1 if a stage failed, or 2 if the command was refused."""
-    parser = _parser()
-
-    def run() -> int:
-        options = parser.parse_intermixed_args(arguments)
-        if bare := [word for word in options.words if "=" not in word]:
-            raise Refused(f"{shortened(bare[0])!r} is not of the form key=value; see {parser.prog} --help")
-        return _deploy(options)
-
-    return run_guarded(run)
+    return run_with_words(_parser(), arguments, _deploy)
 
 
 def _parser() -> CommandParser:
@@ -62,13 +55,7 @@ def _parser() -> CommandParser:
     )
     parser.add_argument("record", metavar="RECORD", help="file of a record (.json), or the id of its cell")
     parser.add_argument("repository", metavar="REPOSITORY", help="folder of the repository; it may have other models")
-    parser.add_argument(
-        "words",
-        nargs="*",
-        default=[],
-        metavar="key=value",
-        help="keys of the command run that a record does not have, such as model.path=, cache= or task.calibration=",
-    )
+    add_words(parser)
     group = parser.add_argument_group("options")
     group.add_argument("--server", choices=("auto", "container", "python"), default="auto",
                        help="server that runs the model; default auto: container for a GPU model that Triton itself "

@@ -16,23 +16,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from suites.asking.user_folders import default_folder
-from suites.cli.command_line import CommandParser, overrides, run_guarded
+from suites.cli.command_line import CommandParser, overrides
 from suites.cli.output import run_with_tolerant_output
+from suites.cli.record_command import add_words, run_with_words
 from suites.schema.config import RunConfig
-from suites.schema.refusals import Refused, shortened
 
 
 def main(arguments: Sequence[str]) -> int:
     """Export a model. Return 0, 1 if a stage failed, or 2 if the command was refused."""
-    parser = _parser()
-
-    def run() -> int:
-        options = parser.parse_intermixed_args(arguments)
-        if bare := [word for word in options.words if "=" not in word]:
-            raise Refused(f"{shortened(bare[0])!r} is not of the form key=value; see {parser.prog} --help")
-        return _export(options)
-
-    return run_guarded(run)
+    return run_with_words(_parser(), arguments, _export)
 
 
 def _parser() -> CommandParser:
@@ -51,13 +43,7 @@ def _parser() -> CommandParser:
     )
     parser.add_argument("record", metavar="RECORD", help="file of a record (.json), or the id of its cell")
     parser.add_argument("folder", metavar="DIR", help="new folder for the files")
-    parser.add_argument(
-        "words",
-        nargs="*",
-        default=[],
-        metavar="key=value",
-        help="keys of the command run that a record does not have, such as model.path=, cache= or task.calibration=",
-    )
+    add_words(parser)
     group = parser.add_argument_group("options")
     group.add_argument(
         "--records", metavar="RESULTS", help=f"folder of results with the cell id; default {RunConfig.results}"
