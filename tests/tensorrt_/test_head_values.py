@@ -50,8 +50,8 @@ def computed(pooling: tuple[str, ...], packed: bool, layers: tuple[Layer, ...] =
         ids = np.zeros(places.shape, np.int32)
     most = len(LENGTHS) * LONGEST if packed else LONGEST
     basic = BasicLayers(api, network, half=False)
-    head = HeadLayers(basic, Head(pooling, layers), places, packed, ids, WIDTH, most, other_tokens > 0)  # type: ignore[arg-type]
-    return head.output(hidden)  # type: ignore[arg-type]
+    head = HeadLayers(basic, Head(pooling, layers), places, packed, ids, WIDTH, most, other_tokens > 0)
+    return head.output(hidden)
 
 
 @pytest.mark.parametrize("other_tokens", [0, 2])
