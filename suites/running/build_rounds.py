@@ -20,7 +20,8 @@ FOLDER = "builds"
 def spec_of_round(spec: BuildSpec, build: BuildRound, job: Path) -> BuildSpec:
     """Return the specification of a round.
 
-    Another cache than that of the cell is in `job`, so that builds of other runs are not used. A round with a new cache removes the engine of the round before it; only the first engine is kept.
+    Another cache than that of the cell is in `job`, so that builds of other runs are not used. A round with a new cache
+    removes the engine of the round before it; only the first engine is kept.
     """
     current = spec.options_as(BackendOptions)
     options = from_json(type(current), {**to_object(current), **build.options}, "options")

@@ -1,8 +1,8 @@
 """TensorRT's timings of tactics, kept on disk between builds: one file per GPU model, driver and TensorRT release.
 
-All profiles and builds share the file, but builds under a limit have a file for each limit. Machines with the same GPU, driver and release have the same file name, so a
-copy of the file serves them too. A file that TensorRT does not accept, such as one of another release or GPU, is
-renamed and never mixed with other timings.
+All profiles and builds share the file, but builds under a limit have a file for each limit. Machines with the same
+GPU, driver and release have the same file name, so a copy of the file serves them too. A file that TensorRT does not
+accept, such as one of another release or GPU, is renamed and never mixed with other timings.
 """
 
 from __future__ import annotations
