@@ -18,7 +18,6 @@ from suites.limits.result import ALONE, PROCESSES, SLICES, THREADS, LimitsResult
 from suites.limits.suite import BOTH, LATENCY, THROUGHPUT, LimitsQuestion, LoadClient
 from suites.measuring.measure_run import MeasureRun
 from suites.records.record import FAILED, UNAVAILABLE, UNSUPPORTED
-from suites.schema.refusals import first_line
 
 
 def measure_loads(run: MeasureRun, question: LimitsQuestion) -> tuple[LoadTimes, ...]:
@@ -52,7 +51,7 @@ def _refused(sharing: str, work: Callable[[], None]) -> list[LoadTimes]:
     try:
         work()
     except (Unavailable, Unsupported, RuntimeError) as error:
-        return [LoadTimes(sharing, outcome=outcomes.get(type(error), FAILED), reason=first_line(error))]
+        return [LoadTimes(sharing, outcome=outcomes.get(type(error), FAILED), reason=str(error).partition("\n")[0])]
     return []
 
 
