@@ -1,4 +1,4 @@
-"""How fast is a step on a share of the SMs, and what do two clients of one GPU cost each other?"""
+"""How fast is a step on a share of the SMs, must its engine be built there, and what do two clients cost each other?"""
 
 from __future__ import annotations
 
