@@ -5,17 +5,21 @@
 - `attention`: attention of packed sequences with rounding to E4M3.
 - `add_norm`: addition of the residual, layer normalization, and rounding to E4M3.
 
-Triton measures tile sizes at the first use of a size. Numbers of rows between two powers of two share a choice (the
-parameter `about`), because packed tokens have a different number in almost every batch.
+Triton measures tile sizes at the first use of a size, in a CUDA graph. The launch of a small kernel takes longer than
+the kernel, so times of launches would leave the choice to chance. Numbers of rows between two powers of two share a
+choice (the parameter `about`), because packed tokens have a different number in almost every batch.
 
 torch.compile can fuse the last one too, but neither GELU into a product of cuBLAS nor the rounding into attention.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 import triton
 import triton.language as tl
+from triton.testing import do_bench_cudagraph
 
 from backends.onnx_.gelu import COEFFICIENTS, EDGE
 from backends.torch_.fp8_linear import E4M3, Fp8Linear
@@ -27,6 +31,11 @@ LARGEST = tl.constexpr(448.0)
 
 SIGMOID = tl.constexpr("{ .reg .f32 e; ex2.approx.ftz.f32 e, $1; add.f32 e, e, 0f3F800000; rcp.approx.ftz.f32 $0, e; }")
 """1 / (1 + 2^x) in PTX, without the instructions for denormal numbers. The relative error is about 2^-22."""
+
+
+def _graph_times(call: Callable[[], object], quantiles: Sequence[float]) -> object:
+    """Return quantiles of the time of a kernel in ms, measured in a CUDA graph."""
+    return do_bench_cudagraph(call, quantiles=quantiles)
 
 
 @triton.jit
@@ -56,7 +65,7 @@ GELU_TILES = [
 ]  # fmt: skip
 
 
-@triton.autotune(GELU_TILES, key=["about", "n", "k"])
+@triton.autotune(GELU_TILES, key=["about", "n", "k"], do_bench=_graph_times)
 @triton.heuristics({"whole": lambda values: values["k"] % values["block_k"] == 0})
 @triton.jit
 def _linear_gelu(
@@ -127,6 +136,7 @@ def linear_gelu(x: torch.Tensor, up: Fp8Linear, inverse: torch.Tensor) -> torch.
         for m, n, warps, stages in ((128, 64, 4, 2), (128, 128, 8, 1), (64, 64, 4, 2), (64, 128, 4, 1))
     ],
     key=["about", "longest", "d"],
+    do_bench=_graph_times,
 )
 @triton.jit
 def _attention(
@@ -199,6 +209,7 @@ def attention(qkv: torch.Tensor, starts: torch.Tensor, longest: int, inverse: to
         for rows, warps in ((1, 1), (1, 2), (1, 4), (2, 4), (4, 4), (4, 8))
     ],
     key=["about", "n"],
+    do_bench=_graph_times,
 )
 @triton.jit
 def _add_norm(

@@ -175,7 +175,9 @@ class BuildingConfig:
     """Keys of suite=building; see suites/building/request.py."""
 
     options: list[str] = key(
-        [], "Build options whose values are tried, such as optimization_level. Empty: all that the backend names."
+        [],
+        "Build options whose values are tried, such as optimization_level. Empty: all that the backend names. [none]: "
+        "no option.",
     )
     profiles: list[int] = key([1, 2, 4], "Numbers of profiles that are tried, each with one shape per profile.")
     repeats: int = key(3, "Builds with the same options, without timings and with the timings of the first build.")
