@@ -12,7 +12,8 @@ from backends.base import BuildSpec
 from backends.model.output_head import OutputHead
 from backends.options import Switch
 from backends.torch_.description import CompileMode, PackedMode, PackedOptions
-from backends.torch_.fp8_linear import MULTIPLE, Fp8Linear, sigmoid_gelu
+from backends.torch_.fp8_gelu import tail_gelu
+from backends.torch_.fp8_linear import MULTIPLE, Fp8Linear
 from backends.torch_.packed_head import packed_output
 
 Tensors = Mapping[str, torch.Tensor]
@@ -103,7 +104,7 @@ def encode(model: PackedModel, inputs: Tensors, longest: int) -> torch.Tensor:
         longest: number of tokens of the longest sequence, or more.
     """
     weights, norm, product = model.weights, model.norm, model.product
-    gelu = sigmoid_gelu if model.products else functional.gelu
+    gelu = tail_gelu if model.products else functional.gelu
     x = weights["word"][inputs["ids"]] + weights["type"][inputs["segments"]] + weights["position"][inputs["positions"]]
     x = norm(x, "embeddings")
     if "projection_bias" in weights:
