@@ -29,7 +29,7 @@ class PackedModel:
         head: None for hidden states.
         products: matrix products in FP8, by name (see `product_weights`). The other products have the type of the
             weights.
-        fused: whether the layers are computed by the kernels of fp8_kernels.py; see `fuses`.
+        fused: whether the layers are computed by Triton kernels, see packed_fp8.py and `fuses`.
     """
 
     weights: Tensors
@@ -86,7 +86,7 @@ def fp8_products(weights: Tensors, ranges: Mapping[str, float]) -> torch.nn.Modu
 
 
 def fuses(weights: Tensors, products: torch.nn.ModuleDict) -> bool:
-    """Return whether fp8_kernels.py supports an encoder: on a GPU, with all products of its layers in FP8."""
+    """Return whether packed_fp8.py supports an encoder: on a GPU, with all products of its layers in FP8."""
     biases = [
         name.removesuffix("_bias")
         for name in weights
