@@ -8,7 +8,7 @@ time. A persistent program reads the next tile during the epilogue.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import triton
@@ -114,11 +114,16 @@ def _linear_gelu_op(
 ) -> torch.Tensor:
     (m, k), n = x.shape, weight.shape[0]
     out = torch.empty(m, n, dtype=E4M3, device=x.device)
-    descriptors = [TensorDescriptor.from_tensor(tensor, [1, 16]) for tensor in (x, weight, out)]
-    _linear_gelu[_programs(m, n, x.device)](
-        *descriptors[:2], bias, descriptors[2], *scales, triton.next_power_of_2(m), m, n, k, x.is_cuda
-    )
+    _linear_gelu[_programs(m, n, x.device)](*_arguments(x, weight, bias, out, scales), m, n, k, x.is_cuda)
     return out
+
+
+def _arguments(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, out: torch.Tensor, scales: Sequence[torch.Tensor]
+) -> tuple[object, ...]:
+    """Return the first arguments of the kernel. `_set_blocks` sets the sizes of the descriptors."""
+    read, constant, written = (TensorDescriptor.from_tensor(tensor, [1, 16]) for tensor in (x, weight, out))
+    return read, constant, bias, written, *scales, triton.next_power_of_2(len(x))
 
 
 def _programs(m: int, n: int, device: torch.device) -> Callable[[dict[str, int]], tuple[int]]:
