@@ -224,8 +224,10 @@ def test_questions_with_their_contexts_are_a_task(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("{", "is not JSON"),
-        ('{"data": [{}]}', "not in SQuAD's format: KeyError 'paragraphs'"),
+        ("{", r"is not JSON \(Expecting .*\); give a file in the format of SQuAD 1\.1, e\.g\. dev-v1\.1\.json"),
+        ('{"data": [{}]}', "not in SQuAD's format: it lacks the key 'paragraphs'; give a file"),
+        ("[]", "is not in SQuAD's format; give a file"),
+        ("question,context\n", "is not JSON .*; give a file"),
         ('{"data": []}', "has no questions"),
     ],
 )

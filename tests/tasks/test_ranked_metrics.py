@@ -201,6 +201,20 @@ def test_tokens_that_were_cut_off_have_no_entity(tmp_path: Path) -> None:
     assert values_of(figures) == {"F1": 0, "accuracy": 0}
 
 
+def test_a_token_that_was_cut_off_has_the_tag_o_as_in_seqeval(tmp_path: Path) -> None:
+    from seqeval.metrics import accuracy_score, f1_score
+
+    folder = checkpoint(tmp_path, "B-PER", "O")
+    logits = np.tile(np.array([1, 0], np.float32), (1, 6, 1))
+    gold = [["B-PER", "O", "O", "B-PER", "O"]]
+    predicted = [["B-PER", "B-PER", "O", "O", "O"]]
+    words = np.array([[1, 2, -1, -1, -1]], np.int32)
+    figures = figures_of("token_classification", {"tags": gold}, logits, checkpoint=folder, words=words)
+    expected = {"F1": f1_score(gold, predicted), "accuracy": accuracy_score(gold, predicted)}
+    assert values_of(figures) == pytest.approx(expected)
+    assert expected["accuracy"] == pytest.approx(3 / 5)
+
+
 def test_metrics_are_kept_in_a_record() -> None:
     scores = TaskScores(0, figures_of("retrieval", *hand_set()))
     stored = json.loads(json.dumps(to_json(scores)))
