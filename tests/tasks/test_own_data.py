@@ -219,7 +219,7 @@ def test_faulty_rows_are_refused(kind: str, text: str, changes: dict[str, Any], 
 @pytest.mark.parametrize(
     ("kind", "row", "says"),
     [
-        ("pairs", {"sentence1": ["a", "b"], "sentence2": "c", "score": 1}, "sentence1 is a list; give one text, or name"),
+        ("pairs", {"sentence1": ["a", "b"], "sentence2": "c", "score": 1}, "sentence1 is a list; give one text"),
         ("regression", {"text": ["a", "b"], "score": 1}, "text is a list; give one text"),
         ("regression", {"text": "a", "score": None}, "score is null; it must be a number"),
         ("multi_label", {"text": "a", "labels": ["x", None]}, "labels is null; give a text"),
