@@ -253,8 +253,8 @@ def text_of(place: str, column: str, value: object) -> str:
     if isinstance(value, bytes):
         raise Refused(f"{place}: {column} is binary; write the column as text")
     if isinstance(value, dict | list):
-        kind = "list" if isinstance(value, list) else "object"
-        raise Refused(f"{place}: {column} is a {kind}; give one text, or name another column")
+        kind = "a list" if isinstance(value, list) else "an object"
+        raise Refused(f"{place}: {column} is {kind}; give one text, or name another column")
     if not (text := str(value).strip()):
         raise Refused(f"{place}: {column} is empty; give a text, or remove the row")
     return text

@@ -16,8 +16,9 @@ from backends.base import Array, BuildSpec, Device, Shape, Source, Unavailable, 
 from backends.cache import ArtifactCache
 from backends.inputs.tokenized import tokenize_texts
 from backends.model.checkpoint import input_names
-from backends.model.checkpoint_files import read_config
+from backends.model.checkpoint_files import check_files, read_config
 from backends.model.heads import check_output
+from backends.model.hub import HUB_FILES
 from backends.model.identity import identity_of
 from backends.model_output import Output, resolve_output
 from backends.onnx_.onnx_source import prepare_source
@@ -93,6 +94,22 @@ def test_a_dense_module_for_another_number_of_values_is_refused(encoder: Path, t
         check_output(one, EMBEDDING)
     check_output(encoder, EMBEDDING)
     check_output(one, Output("embedding", ("cls",), per_token=False))
+
+
+def test_the_weights_of_a_dense_module_belong_to_the_identity(encoder: Path, tmp_path: Path) -> None:
+    from fnmatch import fnmatch
+
+    from safetensors.numpy import load_file, save_file
+
+    folder = Path(shutil.copytree(encoder, tmp_path / "model"))
+    assert identity_of(folder) == identity_of(encoder)
+    file = folder / "2_Dense" / "model.safetensors"
+    save_file({name: array + 1 for name, array in load_file(file).items()}, file)
+    assert identity_of(folder) != identity_of(encoder)
+    assert any(fnmatch("2_Dense/model.safetensors", pattern) for pattern in HUB_FILES)
+    file.write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(Unavailable, match=r"model\.safetensors is a git-lfs pointer"):
+        check_files(folder)
 
 
 def test_a_dense_module_without_its_weight_is_refused(encoder: Path, tmp_path: Path) -> None:
