@@ -350,6 +350,12 @@ def test_an_unreadable_file_of_columns_is_refused(suffix: str, tmp_path: Path) -
     assert reason.endswith("write the file again")
 
 
+def test_a_table_of_calibration_texts_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, ".csv", EXAMPLES["pairs"])
+    reason = refusal(config_of("pairs", path, calibration=str(path)))
+    assert reason.endswith("data.csv is a table, but it must have one text per line; save one column as a .txt file")
+
+
 def test_a_task_without_data_is_refused() -> None:
     for kind in ("pairs", "reranking", "regression", "multi_label", "token_classification", "retrieval"):
         assert "needs task.path=FILE, or task.hub=" in refusal(config_of(kind, ""))

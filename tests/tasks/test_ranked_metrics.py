@@ -63,6 +63,13 @@ def test_retrieval_has_the_figures_worked_by_hand() -> None:
     assert (figures.difference, figures.changed, figures.verdict) == (0, 0, "no difference found")
 
 
+def test_more_ranks_than_documents_need_no_memory(tmp_path: Path) -> None:
+    targets, outputs = hand_set()
+    found = predictions("retrieval", {**targets, "k": 10**12}, outputs, {}, tmp_path)
+    assert found["gains"].shape == (2, 10)
+    assert found["gains"][:, :4].tolist() == [[0, 1, 0, 2], [0, 1, 0, 0]]
+
+
 def test_a_worse_path_is_compared_with_fp32_on_each_metric() -> None:
     targets, reference = hand_set()
     path = reference.copy()
