@@ -19,7 +19,7 @@ from typing import Any, TypeVar, final
 
 import numpy.typing as npt
 
-from backends.compute_share import ComputeShare
+from backends.compute_share import BuildLimit, ComputeShare
 from backends.finding import Finding
 from backends.graph_store import GraphStore
 from backends.json_codec import from_json
@@ -175,6 +175,7 @@ class BuildSpec:
         threads: number of CPU threads; 0 for the default of the library.
         output: output of the model.
         profiled: whether `Session.profile` will be called. Some libraries can only be profiled from the opening on.
+        build_limit: the compute units for the build; None for all. Only builders with `limits_builds` read it.
     """
 
     precision: str
@@ -189,6 +190,7 @@ class BuildSpec:
     threads: int = 0
     output: Output = LAST_HIDDEN
     profiled: bool = False
+    build_limit: BuildLimit | None = None
 
     def options_as(self, kind: type[Options]) -> Options:
         """Return `options`. Raise TypeError if they are not of this class: they belong to another backend."""
@@ -364,8 +366,8 @@ class Backend(abc.ABC):
         """Return the implementation that the build chose for each layer, one text for each layer; empty if unknown."""
         return ()
 
-    def divide(self, spec: BuildSpec, count: int, share: float) -> tuple[ComputeShare, ...]:
-        """Return `count` parts of the device without common compute units, each with `share` of its compute units.
+    def divide(self, spec: BuildSpec, shares: Sequence[float]) -> tuple[ComputeShare, ...]:
+        """Return parts of the device without common compute units, one for each share of its compute units.
 
         Raises:
             Unsupported: a CPU is not divided.
@@ -373,11 +375,13 @@ class Backend(abc.ABC):
         """
         _require_gpu(spec.device)
         contexts = importlib.import_module("backends.green_contexts")
-        parts: tuple[ComputeShare, ...] = contexts.divide(spec.device.index, count, share)
+        parts: tuple[ComputeShare, ...] = contexts.divide(spec.device.index, shares)
         return parts
 
-    def limit_process(self, spec: BuildSpec, share: float) -> contextlib.AbstractContextManager[ComputeShare]:
+    def limit_process(self, spec: BuildSpec, share: float | None) -> contextlib.AbstractContextManager[ComputeShare]:
         """Return a context that limits this process to a share of the compute units. Enter it before a session opens.
+
+        Processes that it starts share the device with each other. None does not limit this process.
 
         Raises:
             Unsupported: a CPU is not divided.

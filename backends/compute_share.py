@@ -1,4 +1,4 @@
-"""Share of the compute units of a device that a session may use. The compute units of an NVIDIA GPU are its SMs.
+"""Share of the compute units of a device that a session or a build may use. Those of an NVIDIA GPU are its SMs.
 
 A session that is opened within `limited_to` makes its stream in this share. Each thread has its own share.
 """
@@ -24,6 +24,26 @@ class ComputeShare:
     units: int
     total: int
     context: object = None
+
+
+GREEN, MPS = "green", "mps"
+"""Methods that limit a build: a green context, and MPS."""
+
+
+@dataclass(frozen=True)
+class BuildLimit:
+    """Share of the compute units on which a builder measures its tactics.
+
+    Attributes:
+        method: GREEN or MPS.
+        share: of the compute units of the device.
+    """
+
+    method: str
+    share: float
+
+    def __str__(self) -> str:
+        return f"{self.method} {100 * self.share:g} percent"
 
 
 _current: ContextVar[ComputeShare | None] = ContextVar("compute share", default=None)

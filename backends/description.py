@@ -87,6 +87,7 @@ class BackendDescription:
         outputs: outputs that its sessions can give.
         builds_engine: whether its build compiles an engine that the cache keeps.
         prefers_built_shapes: whether other shapes than the built ones are refused or compiled first.
+        limits_builds: whether its builder obeys `BuildSpec.build_limit`.
         build_sweep: values that suite=building tries, by name of a build option; empty if it has no such options.
         export: how its models are exported; None if they cannot be exported.
         tools: "module:name" of a function from `RecordedCell` to `ToolCommands` (backends/vendor_tools.py): commands of
@@ -112,6 +113,7 @@ class BackendDescription:
     outputs: tuple[str, ...] = (HIDDEN_STATES,)
     builds_engine: bool = False
     prefers_built_shapes: bool = False
+    limits_builds: bool = False
     build_sweep: Mapping[str, Sequence[object]] = field(default_factory=dict)
     export: ExportDescription | None = None
     tools: str = ""

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from suites.cli.command_line import CommandParser, run_guarded
 from suites.cli.output import run_with_tolerant_output
-from suites.records.record_checks import BadRecord
 from suites.records.results_folder import read_records
+from suites.records.value_types import BadRecord
 from suites.schema.config import RunConfig
 from suites.schema.refusals import Refused
 from suites.statistics.noise import FILE, LEAST, studies, to_text

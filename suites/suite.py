@@ -26,6 +26,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
 import suites
+from backends.compute_share import BuildLimit
 from backends.json_part import Part
 from backends.model_output import Output
 
@@ -46,19 +47,21 @@ class BuildRound:
 
     Attributes:
         options: options of the backend that differ from those of the cell, in JSON types.
-        shapes: the shapes that the engine is built for.
-        cache: FIRST for the engine and the timings of the first round, EMPTY for a new cache without timings, TIMINGS
-            for a new cache with the timings of the first round.
+        shapes: the shapes that the engine is built for; empty for those of the cell.
+        cache: CELL for the cache of the cell, FIRST for the engine and the timings of the first round, EMPTY for a new
+            cache without timings, TIMINGS for a new cache with the timings of the first round.
         title: the build in words, for the progress of the cell.
+        limit: the compute units of the build; None for all.
     """
 
     options: Mapping[str, object]
     shapes: tuple[Shape, ...]
     cache: str
     title: str
+    limit: BuildLimit | None = None
 
 
-FIRST, EMPTY, TIMINGS = "first", "empty", "timings"
+CELL, FIRST, EMPTY, TIMINGS = "cell", "first", "empty", "timings"
 """Values of `BuildRound.cache`."""
 
 
@@ -87,6 +90,11 @@ class Question:
     def keeps_first(self) -> bool:
         """Whether the record has the artifacts and checks of the first round instead of those of the last one."""
         return self.build_round() is not None
+
+    @property
+    def joins_checks(self) -> bool:
+        """Whether the record has the checks of all rounds instead of those of one round."""
+        return False
 
     def build_round(self) -> BuildRound | None:
         """Return the build of this round, from the export of the first round; None to build as the cell says."""

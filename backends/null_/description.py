@@ -13,6 +13,7 @@ BACKENDS = (
         devices=("cpu",),
         time_limit_s=300.0,
         options=NullOptions,
+        limits_builds=True,
         groups={"null": NullOptions},
     ),
 )

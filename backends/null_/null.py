@@ -10,7 +10,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from backends.base import Array, Artifact, Backend, BuildSpec, Feeds, Opening, Session, Source, Unavailable, Unsupported
 from backends.compute_share import ComputeShare, current_share, limited_to
+from backends.json_codec import from_json
 from backends.null_.null_options import Behaviour, NullOptions
 from backends.observed_calls import Around
 from backends.stream import Event
@@ -26,6 +27,9 @@ HIDDEN = 8
 
 UNITS = 16
 """Compute units of the simulated GPU."""
+
+BUILT_SHARE = "built_share"
+"""Note of a model that was built under a limit."""
 
 
 def null_hidden(input_ids: Array) -> Array:
@@ -44,25 +48,37 @@ class Null(Backend):
             raise Unavailable("null.behaviour=unavailable was requested")
 
     def build(self, spec: BuildSpec, source: Source) -> Artifact:
-        return Artifact(source.checkpoint, source.sha256)
+        limit = spec.build_limit
+        return Artifact(source.checkpoint, source.sha256, notes={BUILT_SHARE: limit.share} if limit else {})
 
-    def divide(self, spec: BuildSpec, count: int, share: float) -> tuple[ComputeShare, ...]:
+    def tactics(self, artifact: Artifact) -> tuple[str, ...]:
+        return ("embeddings", f"encoder for {_built_share(artifact):.0%}")
+
+    def divide(self, spec: BuildSpec, shares: Sequence[float]) -> tuple[ComputeShare, ...]:
         """Divide the simulated GPU, which has `UNITS` compute units."""
         if not spec.options_as(NullOptions).gpu_ms:
             raise Unsupported("the null backend has a simulated GPU only if null.gpu_ms is above 0; set it")
-        return (ComputeShare(min(UNITS // count, math.ceil(share * UNITS)), UNITS),) * count
+        return tuple(ComputeShare(math.ceil(share * UNITS), UNITS) for share in shares)
 
     @contextmanager
-    def limit_process(self, spec: BuildSpec, share: float) -> Iterator[ComputeShare]:
-        (part,) = self.divide(spec, 1, share)
-        with limited_to(part):
+    def limit_process(self, spec: BuildSpec, share: float | None) -> Iterator[ComputeShare]:
+        (part,) = self.divide(spec, (share or 1.0,))
+        with limited_to(None if share is None else part):
             yield part
 
     def opening(self, spec: BuildSpec, artifact: Artifact) -> Opening:
         options = spec.options_as(NullOptions)
-        costs = Costs(**{cost.name: getattr(options, cost.name) for cost in fields(Costs)}).limited(current_share())
+        share = current_share()
+        costs = Costs(**{cost.name: getattr(options, cost.name) for cost in fields(Costs)}).limited(share)
+        if share is not None and share.units != math.ceil(_built_share(artifact) * UNITS):
+            costs = replace(costs, gpu_ms=options.untuned * costs.gpu_ms)
         factors = options.process_factors or [1.0]
         yield "open", NullSession(options.behaviour.name, costs.times(factors[spec.process % len(factors)]))
+
+
+def _built_share(artifact: Artifact) -> float:
+    """Return the share of the simulated GPU that the model was built for."""
+    return from_json(float, artifact.notes.get(BUILT_SHARE, 1.0), BUILT_SHARE)
 
 
 class NullEvent:

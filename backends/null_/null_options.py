@@ -34,6 +34,11 @@ class NullOptions(BackendOptions):
     )
     profile_of: dict[str, int] = key({}, "Profile number of a shape, such as {2x16: 1}. Other shapes have profile 0.")
     python_ms: float = key(0.0, "Part of null.step_ms outside of the simulated library call.", added_later=True)
+    untuned: float = key(
+        1.0,
+        "Factor on null.gpu_ms on a share of the simulated GPU that the model was not built for.",
+        added_later=True,
+    )
     process_factors: list[float] = key([], "Factors on all costs, one for each process in turn.", added_later=True)
 
     def __post_init__(self) -> None:
@@ -44,6 +49,7 @@ class NullOptions(BackendOptions):
     @classmethod
     def resolved(cls, shared: SharedKeys, groups: Mapping[str, object]) -> NullOptions:
         options = super().resolved(shared, groups)
+        positive("null.untuned", options.untuned)
         for factor in options.process_factors:
             positive("null.process_factors", factor)
         return options

@@ -53,6 +53,7 @@ BACKENDS = (
         unused_quantization=NO_ZERO_POINTS,
         outputs=(HIDDEN_STATES, MARKED_LAYERS),
         builds_engine=True,
+        limits_builds=True,
         prefers_built_shapes=True,
         build_sweep=BUILD_SWEEP,
         export=EXPORT,
@@ -78,6 +79,7 @@ BACKENDS = (
         },
         outputs=(HIDDEN_STATES, MARKED_LAYERS),
         builds_engine=True,
+        limits_builds=True,
         prefers_built_shapes=True,
         build_sweep=BUILD_SWEEP,
         export=replace(EXPORT, triton=None),  # its inputs are packed tokens

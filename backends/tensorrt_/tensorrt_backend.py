@@ -8,6 +8,7 @@ from pathlib import Path
 
 from backends.base import Artifact, Backend, BuildSpec, Device, Opening, Unavailable
 from backends.finding import MISSING, OK, Finding
+from backends.tensorrt_.build.build_limits import check_build_limit, limited_worker
 from backends.tensorrt_.build.build_target import BuildTarget
 from backends.tensorrt_.build.engine import cached_engine
 from backends.tensorrt_.build.inspection import read_tactics
@@ -54,11 +55,13 @@ class TensorRTBackend(Backend):
 
     def engine(self, spec: BuildSpec, made_from: Mapping[str, object], define: DefineEngine) -> Artifact:
         """Return the engine of the network that `define` creates, from the cache if it has one; see `cached_engine`."""
+        check_build_limit(spec)
 
         def build(engine_spec: BuildSpec, path: Path) -> Mapping[str, object]:
-            from backends.tensorrt_.build.build import build_plan
+            with limited_worker(engine_spec):
+                from backends.tensorrt_.build.build import build_plan
 
-            return build_plan(self.api, engine_spec, path, lambda target: define(target, engine_spec))
+                return build_plan(self.api, engine_spec, path, lambda target: define(target, engine_spec))
 
         return cached_engine(spec, made_from, build)
 

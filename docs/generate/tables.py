@@ -76,7 +76,8 @@ LEGENDS = (
     (
         "Limits",
         "limits.md",
-        "How fast is a step on a share of the SMs, and what do two clients of one GPU cost each other?",
+        "How fast is a step on a share of the SMs, must its engine be built there, and what do two clients of one GPU "
+        "cost each other?",
         limits_tables.LEGEND,
     ),
     (

@@ -16,6 +16,9 @@ from suites.building.suite import BuildingQuestion, Variant
 from suites.schema.config import RunConfig
 from suites.schema.refusals import Refused, no_such_choice
 
+NO_OPTION = ["none"]
+"""Value of building.options that asks for repeated builds and numbers of profiles only."""
+
 
 def suite_request(context: RequestContext) -> SuiteRequest:
     """The builds differ in one option, or in the number of profiles. All of them have the largest shape.
@@ -46,6 +49,8 @@ def _options(config: RunConfig, backend: BackendDescription, base: tuple[Shape, 
         Refused: an option has no values to try.
     """
     chosen = config.building.options
+    if chosen == NO_OPTION:
+        return
     for name in chosen or ():
         if name not in backend.build_sweep:
             raise Refused(no_such_choice("building.options", name, backend.build_sweep))

@@ -11,8 +11,8 @@ from pathlib import Path
 from backends.registry import descriptions
 from suites.comparing.revisions import committed_records, find_commit, names_of_commits
 from suites.records.record import OK, Record, read_record
-from suites.records.record_checks import BadRecord
 from suites.records.results_folder import MachineFolder, folders_to_read, machine_folders
+from suites.records.value_types import BadRecord
 from suites.schema.refusals import Refused, did_you_mean, shortened
 
 SUITE = "latency"

@@ -12,7 +12,7 @@ from backends.registry import describe, descriptions
 from backends.vendor_tools import RecordedCell, ToolCommands
 from suites.data_out.loaded_records import selected_records
 from suites.records.record import Record, read_record
-from suites.records.record_checks import BadRecord
+from suites.records.value_types import BadRecord
 from suites.schema.refusals import Refused, did_you_mean, is_file, shortened
 
 WIDTH = 120

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from backends.registry import describe, descriptions
 from suites.records.record import OK, Record, read_record
-from suites.records.record_checks import BadRecord
 from suites.records.results_folder import folders_to_read
+from suites.records.value_types import BadRecord
 from suites.schema.refusals import Refused, did_you_mean, is_file, shortened
 
 EXPORTED_SUITES = ("latency", "accuracy", "switching")

@@ -18,7 +18,7 @@ from suites.hydra_jobs.launched_sweep import LaunchedSweep
 from suites.hydra_jobs.launchers import LAUNCHERS, Choice
 from suites.hydra_jobs.sweep_folder import CellAnswer, RecordFile
 from suites.records.record import read_record
-from suites.records.record_checks import MACHINE_NAME, WORD, BadRecord
+from suites.records.value_types import MACHINE_NAME, WORD, BadRecord
 from suites.running.pipeline import CellResult
 from suites.schema.refusals import Refused, first_line
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from backends.base import Unavailable
 from backends.kernel_times import KernelTime, ProfiledStep, StepProfile, idle_between, joined_kernels
 
-Run = Callable[[Sequence[str]], None]
+Run = Callable[[Sequence[str]], object]
 """Runs the measuring process behind a command, given by its words."""
 
 UNITS = {"ns": 1.0, "nsecond": 1.0, "us": 1e3, "usecond": 1e3, "ms": 1e6, "msecond": 1e6}

@@ -6,11 +6,12 @@ that needs throughput. With one shape they are equal. Each client waits for a st
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from threading import Barrier, BrokenBarrierError, Lock
+from typing import TypeVar
 
 from backends.base import Session, Shape, Unsupported
 from backends.compute_share import ComputeShare, limited_to
@@ -18,6 +19,8 @@ from suites.latency.measure import inputs_of
 from suites.limits.result import ClientTimes
 from suites.measuring import clock
 from suites.measuring.measure_run import MeasureRun
+
+T = TypeVar("T")
 
 COUNT = 2
 
@@ -45,41 +48,59 @@ def measure_clients(run: MeasureRun) -> tuple[ClientTimes, ...]:
         Unavailable: the device cannot be divided.
     """
     found: list[ClientTimes] = []
-    limits: tuple[Sequence[ComputeShare | None], ...] = ((None,) * COUNT, run.divide(COUNT, 1 / COUNT))
+    limits: tuple[Sequence[ComputeShare | None], ...] = ((None,) * COUNT, run.divide((1 / COUNT,) * COUNT))
     for parts in limits:
         run.progress("two clients" if parts[0] is None else "two clients, limited")
         found += _measure_pair(run, parts)
     return tuple(found)
 
 
-def _measure_pair(run: MeasureRun, parts: Sequence[ComputeShare | None]) -> list[ClientTimes]:
+def shapes_of_clients(run: MeasureRun) -> tuple[Shape, Shape]:
+    """Return the shape of the client that needs a short latency, and of the one that needs throughput."""
     ascending = sorted(run.shapes, key=lambda shape: (shape.batch * shape.sequence, shape))
-    shapes = (ascending[0], ascending[-1])
+    return ascending[0], ascending[-1]
+
+
+def in_two_threads(client: Callable[[int, Meeting], T]) -> list[T]:
+    """Run two clients, each in its own thread. After an error of one client, the other does not wait for it.
+
+    Args:
+        client: gets the number of the client, from 0.
+    """
     meeting = Meeting()
+
+    def guarded(number: int) -> T:
+        try:
+            return client(number, meeting)
+        except BaseException:
+            meeting.barrier.abort()
+            raise
+
     with ThreadPoolExecutor(COUNT) as pool:
-        futures = [pool.submit(_client, run, number, shapes[number], parts[number], meeting) for number in range(COUNT)]
+        futures = [pool.submit(guarded, number) for number in range(COUNT)]
     errors = [error for future in futures if (error := future.exception()) is not None]
     for error in sorted(errors, key=lambda error: isinstance(error, BrokenBarrierError)):
         raise error
     return [future.result() for future in futures]
 
 
-def _client(run: MeasureRun, number: int, shape: Shape, part: ComputeShare | None, meeting: Meeting) -> ClientTimes:
-    """Run one client in its own thread. After an error, the other client does not wait for this one."""
-    try:
+def _measure_pair(run: MeasureRun, parts: Sequence[ComputeShare | None]) -> list[ClientTimes]:
+    shapes = shapes_of_clients(run)
+
+    def client(number: int, meeting: Meeting) -> ClientTimes:
+        shape, part = shapes[number], parts[number]
         with limited_to(part), ExitStack() as stack:
             with meeting.opening:
                 session = stack.enter_context(run.session({}))
-                graph = _prepared(session, shape, run)
+                graph = prepared(session, shape, run)
             alone, together = _phases(session, number, run, meeting)
-    except BaseException:
-        meeting.barrier.abort()
-        raise
-    units, total = (part.units, part.total) if part is not None else (0, 0)
-    return ClientTimes(number + 1, shape.batch, shape.sequence, graph, alone, together, units, total)
+        units, total = (part.units, part.total) if part is not None else (0, 0)
+        return ClientTimes(number + 1, shape.batch, shape.sequence, graph, alone, together, units, total)
+
+    return in_two_threads(client)
 
 
-def _prepared(session: Session, shape: Shape, run: MeasureRun) -> bool:
+def prepared(session: Session, shape: Shape, run: MeasureRun) -> bool:
     """Run the first step, capture a CUDA graph if the session can, and warm up. Return whether it has a graph."""
     session.load(inputs_of(run.arrays, shape)[0])
     session.step()

@@ -1,10 +1,10 @@
-"""The advice of suite=limits: the share at which a step is hardly slower, and whether clients need a limit."""
+"""The advice of suite=limits: the share at which a step is hardly slower, and limits for builds and for two clients."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from suites.limits.result import ClientTimes, LimitedTimes, LimitsResult
+from suites.limits.result import ALONE, PROCESSES, SLICES, ClientTimes, LimitedTimes, LimitsResult, LoadTimes
 from suites.tables.markdown import digits
 
 SLOWER = 0.1
@@ -15,12 +15,17 @@ LEAST = 0.05
 
 
 def sentences(result: LimitsResult) -> Iterator[str]:
-    """Yield one sentence for each shape, and one for two clients."""
+    """Yield one sentence for each shape, one for engines built under a limit, and one for each kind of clients."""
     for batch, sequence in result.shapes:
         yield f"{batch}x{sequence}: {_smallest_share(result.at(batch, sequence))}"
     free, limited = result.pair(False), result.pair(True)
     if free and limited:
         yield _two_clients(free, limited)
+    if pairs := result.engine_pairs():
+        yield _engines(pairs)
+    loads = [times for times in result.loads if times.latency]
+    if loads and loads[0].sharing == ALONE:
+        yield _loads(loads[0], loads[1:])
 
 
 def _smallest_share(measured: Sequence[LimitedTimes]) -> str:
@@ -62,4 +67,38 @@ def _two_clients(free: Sequence[ClientTimes], limited: Sequence[ClientTimes]) ->
     return (
         f"Two clients: {choice}. With half of the SMs each, the p99 of client 1 is {digits(after)} ms, without a limit "
         f"{digits(before)} ms; both clients together reach {digits(rates[1])} and {digits(rates[0])} seq/s."
+    )
+
+
+def _engines(pairs: Sequence[tuple[LimitedTimes, LimitedTimes]]) -> str:
+    """Compare engines by their steps with a CUDA graph if possible."""
+    rows = [pair for pair in pairs if pair[0].cuda_graph] or pairs
+    whole, own = min(rows, key=lambda pair: pair[1].p50_ms / pair[0].p50_ms)
+    slowest = max(built.p50_ms / before.p50_ms for before, built in rows) - 1
+    if own.p50_ms < (1 - LEAST) * whole.p50_ms:
+        return (
+            f"Engines: build on the share where the engine runs. At {place(own)}, {own.batch}x{own.sequence} takes "
+            f"{digits(own.p50_ms)} ms then, and {digits(whole.p50_ms)} ms with the engine built on all SMs."
+        )
+    if slowest > LEAST:
+        return f"Engines: build on all SMs. Engines built on a share take up to {slowest:.0%} longer on it."
+    return f"Engines: build on all SMs. No build on a share changes p50 by more than {LEAST:.0%}."
+
+
+def _loads(alone: LoadTimes, shared: Sequence[LoadTimes]) -> str:
+    """Name the kind of sharing with the shortest p99 of client 1, and its cost for client 2."""
+    best = min(shared, key=lambda times: times.p99_ms)
+    others = "; ".join(_load(times, alone) for times in shared if times is not best and times.sharing == SLICES)
+    return (
+        f"Two clients with loads: for the shortest p99 of client 1, share {_load(best, alone)}"
+        f"{f'; {others}' if others else ''}. Alone, client 1 has a p99 of {digits(alone.p99_ms)} ms."
+    )
+
+
+def _load(times: LoadTimes, alone: LoadTimes) -> str:
+    kind = {SLICES: "by time slices", PROCESSES: "under MPS"}.get(times.sharing, f"with {times.sharing}")
+    share = f" with {times.share:.0%} for client 1" if 0 < times.share < 1 else ""
+    return (
+        f"{kind}{share} ({digits(times.p99_ms)} ms, and client 2 keeps "
+        f"{times.sequences_per_s / alone.sequences_per_s:.0%} of its throughput)"
     )

@@ -1,9 +1,13 @@
-"""The short table at the end of a run of suite=limits: a row for each shape and share of this run, and the advice."""
+"""The short tables at the end of a run of suite=limits: rows for each shape and share of this run, and the advice."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from suites.limits.engine_tables import pair_rows
 from suites.limits.limits_advice import sentences
 from suites.limits.result import LimitsResult
+from suites.limits.sharing_tables import sharing_rows
 from suites.limits.tables import rows_of
 from suites.records.record import OK
 from suites.tables.end_table import EXCLUDED, Column, EndTable, Group, Line, RunScope, heading
@@ -13,22 +17,46 @@ COLUMNS = (Column("batch", right=True), Column("seq", right=True), Column("share
            Column("SMs", right=True), Column("graph"), Column("p50 ms", right=True), Column("p99 ms", right=True),
            Column("seq/s", right=True), Column("notes"))  # fmt: skip
 
+ENGINE_COLUMNS = (Column("batch", right=True), Column("seq", right=True), Column("share", right=True), Column("graph"),
+                  Column("all SMs p50 ms", right=True), Column("share p50 ms", right=True),
+                  Column("change", right=True), Column("notes"))  # fmt: skip
+
+SHARING_COLUMNS = (Column("sharing"), Column("client 1", right=True), Column("p50 ms", right=True),
+                   Column("p99 ms", right=True), Column("seq/s", right=True), Column("notes"))  # fmt: skip
+
 
 def limits_end_tables(scope: RunScope) -> list[EndTable]:
-    """Return a table for each cell of this run."""
+    """Return the tables of each cell of this run."""
     tables = []
     for record in scope.records:
         if not scope.mark(record):
             continue
-        result, remarks, cell = record.result, list[str](), record.cell
+        result, more, cell = record.result, list[EndTable](), record.cell
         if record.outcome != OK or not isinstance(result, LimitsResult):
             lines = [Line(["all", *[""] * (len(COLUMNS) - 1)], f"{record.outcome}: {record.reason}", EXCLUDED)]
         else:
             lines = [_line(row) for row in rows_of(record, result)]
-            remarks = list(sentences(result))
+            more = [*_engines(result), *_sharing(result)]
         titles = heading("limits", f"{cell.model}, {cell.backend} {cell.precision}, {cell.release}")
-        tables.append(EndTable([machine_title(record), *titles], COLUMNS, [Group("", lines)], remarks))
+        tables += [EndTable([machine_title(record), *titles], COLUMNS, [Group("", lines)], []), *more]
+        if isinstance(result, LimitsResult):
+            tables[-1] = replace(tables[-1], remarks=list(sentences(result)))
     return tables
+
+
+def _engines(result: LimitsResult) -> list[EndTable]:
+    """Return the table of engines built under a limit, also of builds that failed; none without such builds."""
+    lines = [Line([*row[:7], inline(row[-1])]) for row in pair_rows(result)]
+    for build in result.builds:
+        if build.outcome:
+            note = f"{build.outcome}: {build.reason}"
+            lines.append(Line(["all", "", f"{build.share:.0%}", "", "", "", "", note], note, EXCLUDED))
+    return [EndTable(["engines built under a limit"], ENGINE_COLUMNS, [Group("", lines)], [])] if lines else []
+
+
+def _sharing(result: LimitsResult) -> list[EndTable]:
+    lines = [Line([*row[:4], row[5], inline(row[-1])]) for row in sharing_rows(result)]
+    return [EndTable(["two clients with loads"], SHARING_COLUMNS, [Group("", lines)], [])] if lines else []
 
 
 def _line(row: list[str]) -> Line:

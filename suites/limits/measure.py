@@ -1,6 +1,7 @@
 """Measurement for suite=limits: latency and throughput of a step on shares of the compute units of a device.
 
-Runs in the measuring worker, over any session. Each share has a new session, which is opened within the limit.
+Runs in the measuring worker, over any session. Each share has a new session, which is opened within the limit. Two
+clients with loads are two children of the worker, or two threads of a child.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from backends.base import Session, Shape, Unsupported
 from backends.compute_share import ComputeShare, limited_to
 from suites.latency.measure import inputs_of
 from suites.limits.clients import measure_clients
-from suites.limits.result import LimitedTimes, LimitsResult
+from suites.limits.load_clients import measure_client
+from suites.limits.load_processes import measure_loads
+from suites.limits.result import EngineBuild, LimitedTimes, LimitsResult
 from suites.limits.suite import LimitsQuestion
 from suites.measuring import clock
 from suites.measuring.measure_run import MeasureRun
@@ -30,6 +33,7 @@ class LimitsMeasurement:
     """Measurement of one share after another."""
 
     run: MeasureRun
+    built_share: float
     times: list[LimitedTimes] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     facts: dict[str, ShapeFacts] = field(default_factory=dict)
@@ -67,24 +71,43 @@ class LimitsMeasurement:
         latency = clock.time_enqueue(session, self.run.effort)[1].values
         sustained = clock.time_sustained(session, self.run.effort).values
         size = (shape.batch, shape.sequence)
-        self.times.append(LimitedTimes(*size, share, graph, latency, sustained, steady, given.units, given.total))
+        self.times.append(
+            LimitedTimes(*size, share, graph, latency, sustained, steady, given.units, given.total, self.built_share)
+        )
 
 
 def measure(run: MeasureRun, question: Question) -> Measured:
-    """Measure all shapes at the shares of the round, then two clients if they are requested.
+    """Measure all shapes at the shares of the round, or two clients with loads, or one of these clients.
 
     Args:
         run: its arrays are inputs and references, as for suite=latency.
         question: a LimitsQuestion.
     """
-    question, measurement = cast(LimitsQuestion, question), LimitsMeasurement(run)
-    for share in question.of_round:
+    question = cast(LimitsQuestion, question)
+    if question.client is not None:
+        return Measured(result=LimitsResult(question.method, (), loads=measure_client(run, question)))
+    if question.round.loads:
+        return Measured(result=LimitsResult(question.method, (), loads=measure_loads(run, question)))
+    return _measure_shares(run, question)
+
+
+def _measure_shares(run: MeasureRun, question: LimitsQuestion) -> Measured:
+    current = question.round
+    measurement = LimitsMeasurement(run, current.built_share)
+    for share in current.shares:
         with _limited(run, question, share) as given:
             measurement.measure_share(share, given)
-    clients = measure_clients(run) if question.sharing else ()
+    clients = measure_clients(run) if question.sharing and not current.built_share else ()
+    builds = (_build(run, current.built_share),) if question.builds else ()
     facts = Facts(shapes=measurement.facts).opened(measurement.opening)
-    result = LimitsResult(question.method, tuple(measurement.times), clients)
+    result = LimitsResult(question.method, tuple(measurement.times), clients, builds)
     return Measured(checks=tuple(measurement.checks), facts=facts, result=result)
+
+
+def _build(run: MeasureRun, share: float) -> EngineBuild:
+    artifact = run.artifact
+    assert artifact is not None
+    return EngineBuild(share, artifact.seconds, artifact.sha256, run.tactics())
 
 
 @contextmanager
@@ -94,6 +117,6 @@ def _limited(run: MeasureRun, question: LimitsQuestion, share: float) -> Iterato
         with run.limit_process(share) as given:
             yield given
         return
-    (given,) = run.divide(1, share)
+    (given,) = run.divide((share,))
     with limited_to(given):
         yield given

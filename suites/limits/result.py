@@ -1,4 +1,5 @@
-"""Result of suite=limits: times of a step on shares of the compute units, and of two clients of one device."""
+"""Result of suite=limits: times of a step on shares of the compute units, of engines built on a share, and of two
+clients of one device."""
 
 from __future__ import annotations
 
@@ -28,6 +29,7 @@ class LimitedTimes(Part):
         sustained: host times of a step among steps back to back; each is the mean of several steps.
         steady: whether the warm-up became steady before its time limit.
         units, total: compute units that the device gave, and those that it has; 0 if they are not known.
+        built_share: share that the engine was built on; 0 for the whole device.
     """
 
     batch: int
@@ -39,6 +41,7 @@ class LimitedTimes(Part):
     steady: bool
     units: int = optional(0)
     total: int = optional(0)
+    built_share: float = optional(0.0)
 
     @property
     def p50_ms(self) -> float:
@@ -85,22 +88,105 @@ class ClientTimes(Part):
 
 
 @dataclass(frozen=True)
+class EngineBuild(Part):
+    """Build of an engine.
+
+    Attributes:
+        share: of the compute units for the build; 0 for the whole device.
+        seconds: wall time of the build, 0 if it failed. Other builds may have left timings for it.
+        plan: digest of the engine.
+        tactics: tactic of each layer; only during the run.
+        layers: number of layers.
+        other_tactics: number of layers whose tactic is not that of the engine for the whole device; None if tactics are
+            not known.
+        outcome, reason: why there is no engine, or no time of it.
+    """
+
+    share: float
+    seconds: float = optional(0.0)
+    plan: str = optional("")
+    tactics: tuple[str, ...] = optional(())
+    layers: int = optional(0)
+    other_tactics: int | None = optional(None)
+    outcome: str = optional("")
+    reason: str = optional("")
+
+
+ALONE, SLICES, PROCESSES, THREADS = "alone", "time slices", "MPS", "green contexts"
+"""How two clients share the device: not at all, by time slices of two processes, two processes under MPS, or two
+threads of one process with a green context each."""
+
+
+@dataclass(frozen=True)
+class LoadTimes(Part):
+    """Host times in ns of two clients that run at the same time, or of each client alone.
+
+    Attributes:
+        sharing: one of the values above; empty if nothing was measured.
+        share: of the compute units for client 1, which the other one does not have; 0 without a limit.
+        latency: times from the arrivals of the requests of client 1 to the answers.
+        steps: times of a step among steps back to back of client 2; each is the mean of a few steps.
+        batch: sequences of a step of client 2.
+        rejected: requests of client 1 that found a full queue.
+        units, total: compute units of client 1, and those of the device; 0 if they are not known.
+        outcome, reason: why there are no times.
+    """
+
+    sharing: str
+    share: float = optional(0.0)
+    latency: tuple[int, ...] = optional(())
+    steps: tuple[int, ...] = optional(())
+    batch: int = optional(0)
+    rejected: int = optional(0)
+    units: int = optional(0)
+    total: int = optional(0)
+    outcome: str = optional("")
+    reason: str = optional("")
+
+    @property
+    def p50_ms(self) -> float:
+        return percentile_ms(self.latency, 50)
+
+    @property
+    def p99_ms(self) -> float:
+        return percentile_ms(self.latency, 99)
+
+    @property
+    def sequences_per_s(self) -> float:
+        """Throughput of client 2."""
+        return 1e9 * self.batch / statistics.fmean(self.steps)
+
+
+@dataclass(frozen=True)
 class LimitsResult(Result):
     """All shapes at all shares.
 
     Attributes:
         method: name of a LimitMethod.
         clients: two clients without a limit, and the same two with half of the compute units each; may be empty.
+        builds: the engine for the whole device, and one for each share; may be empty.
+        loads: two clients with loads, for each kind of sharing; may be empty.
     """
 
     method: str
     times: tuple[LimitedTimes, ...]
     clients: tuple[ClientTimes, ...] = optional(())
+    builds: tuple[EngineBuild, ...] = optional(())
+    loads: tuple[LoadTimes, ...] = optional(())
 
     def at(self, batch: int, sequence: int) -> list[LimitedTimes]:
-        """Return the times of a shape, by ascending share; plain steps before CUDA graphs."""
+        """Return the times of a shape in the engine for the whole device, by ascending share; plain steps before CUDA
+        graphs."""
         found = [times for times in self.times if (times.batch, times.sequence) == (batch, sequence)]
-        return sorted(found, key=lambda times: (times.share, times.cuda_graph))
+        whole = [times for times in found if not times.built_share]
+        return sorted(whole, key=lambda times: (times.share, times.cuda_graph))
+
+    def engine_pairs(self) -> list[tuple[LimitedTimes, LimitedTimes]]:
+        """Return the times of the engine for the whole device, each with those of the engine built on its share."""
+        built = {(t.batch, t.sequence, t.share, t.cuda_graph): t for t in self.times if t.built_share}
+        whole = [times for batch, sequence in self.shapes for times in self.at(batch, sequence)]
+        keys = [(times.batch, times.sequence, times.share, times.cuda_graph) for times in whole]
+        return [(times, built[key]) for times, key in zip(whole, keys, strict=True) if key in built]
 
     @property
     def shapes(self) -> list[tuple[int, int]]:

@@ -1,9 +1,10 @@
-"""Records of suite=limits to markdown: times of a step by share of the SMs, and of two clients of one GPU."""
+"""Records of suite=limits to markdown: times of a step by share of the SMs, and tables about engines and clients."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from suites.limits import engine_tables, sharing_tables
 from suites.limits.limits_advice import sentences
 from suites.limits.result import ClientTimes, LimitedTimes, LimitsResult, percentile_ms
 from suites.records.record import Record
@@ -16,7 +17,7 @@ COLUMNS = ("batch", "seq", "share", "SMs", "graph", "p50 ms", "p99 ms", "seq/s",
 CLIENT_COLUMNS = ("client", "batch", "seq", "SMs", "graph", "alone p50 ms", "alone p99 ms", "together p50 ms",
                   "together p99 ms", "change", "seq/s", "notes")  # fmt: skip
 
-LEGEND = """\
+STEPS = """\
 Time of a step on a share of the SMs of the GPU, by a green context or by MPS.
 
 - **share**: requested share of the SMs.
@@ -38,6 +39,8 @@ largest.
 - **seq/s**: sequences per second of the client while both run. Each client waits for a step before it starts the next.
 - **notes**: groups of SMs that are smaller than half."""
 
+LEGEND = f"{STEPS}\n\n{engine_tables.LEGEND}\n\n{sharing_tables.LEGEND}"
+
 
 def limits_tables(records: Iterable[Record]) -> str:
     """Return one section for each machine, with one table for each record."""
@@ -54,6 +57,7 @@ def _part(record: Record) -> list[str]:
     lines = [fitted(COLUMNS, rows_of(record, result), 4), ""]
     if result.clients:
         lines += ["Two clients:", "", fitted(CLIENT_COLUMNS, client_rows(result), 4), ""]
+    lines += [*engine_tables.engine_lines(result), *sharing_tables.sharing_lines(result)]
     return [*lines, *(wrapped(f"- {sentence}", "  ") for sentence in sentences(result))]
 
 

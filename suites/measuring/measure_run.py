@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from backends.base import Array, Artifact, BuildSpec, Session, Shape
 from backends.compute_share import ComputeShare
 from suites.measuring.clock import Effort, time_opening
-from suites.suite import Question
+from suites.suite import Question, Result
 
 
-def alone(question: Question, prefix: Sequence[str]) -> None:
+def alone(question: Question, prefix: Sequence[str]) -> Result | None:
     """
     Raises:
         RuntimeError: this run is no job of a worker, so no other process can repeat it.
@@ -21,7 +21,7 @@ def alone(question: Question, prefix: Sequence[str]) -> None:
     raise RuntimeError("only a worker can repeat its measurement in a child process")
 
 
-def undivided(count: int, share: float) -> tuple[ComputeShare, ...]:
+def undivided(shares: Sequence[float]) -> tuple[ComputeShare, ...]:
     """
     Raises:
         RuntimeError: this run is no job of a worker, so it has no device.
@@ -29,7 +29,7 @@ def undivided(count: int, share: float) -> tuple[ComputeShare, ...]:
     raise RuntimeError("only a worker can divide its device")
 
 
-def unlimited(share: float) -> AbstractContextManager[ComputeShare]:
+def unlimited(share: float | None) -> AbstractContextManager[ComputeShare]:
     """
     Raises:
         RuntimeError: this run is no job of a worker, so it has no device.
@@ -53,7 +53,8 @@ class MeasureRun:
         tactics: returns the tactics of the artifact, see Backend.tactics.
         backend: name of the backend.
         spec: settings of the session; None in tests of other suites.
-        again: runs the measurement with another question in a child process, which may be behind a command.
+        again: runs the measurement with another question in a child process, which may be behind a command. Returns
+            its result.
         divide: returns parts of the device, see Backend.divide.
         limit_process: limits this process to a share of the device, see Backend.limit_process.
     """
@@ -66,11 +67,11 @@ class MeasureRun:
     progress: Callable[[str], None]
     artifact: Artifact | None = None
     tactics: Callable[[], tuple[str, ...]] = tuple
-    again: Callable[[Question, Sequence[str]], None] = alone
+    again: Callable[[Question, Sequence[str]], Result | None] = alone
     backend: str = ""
     spec: BuildSpec | None = None
-    divide: Callable[[int, float], tuple[ComputeShare, ...]] = undivided
-    limit_process: Callable[[float], AbstractContextManager[ComputeShare]] = unlimited
+    divide: Callable[[Sequence[float]], tuple[ComputeShare, ...]] = undivided
+    limit_process: Callable[[float | None], AbstractContextManager[ComputeShare]] = unlimited
 
     @contextlib.contextmanager
     def session(self, steps: dict[str, int]) -> Iterator[Session]:

@@ -21,8 +21,9 @@ from suites.records.facts import Facts
 from suites.records.measurement import Measurement
 from suites.records.migrations import migrated
 from suites.records.parts import Check, Environment, Maker, Process, Settings
-from suites.records.record_checks import MACHINE_NAME, WORD, BadRecord, record_is_sound
+from suites.records.record_checks import record_is_sound
 from suites.records.search_result import SearchResult
+from suites.records.value_types import MACHINE_NAME, WORD, BadRecord
 from suites.schema.refusals import Refused
 from suites.suite import Result, is_timed, load_suite, suite_names
 from suites.text import one_line, sanitized

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from backends.json_part import unknown_fields
 from suites.records.record import Record, read_record
-from suites.records.record_checks import MACHINE_NAME, BadRecord
+from suites.records.value_types import MACHINE_NAME, BadRecord
 from suites.schema.refusals import Refused
 
 FORMER = "records"

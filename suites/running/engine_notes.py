@@ -30,7 +30,9 @@ def engine_key(request: Request) -> str:
     if not backend.builds_engine:
         return ""
     spec = {
-        name: value for name, value in to_object(request.spec).items() if name not in ("cache", "process", "tokens")
+        name: value
+        for name, value in to_object(request.spec).items()
+        if name not in ("cache", "process", "tokens", "build_limit")
     }
     cell: Mapping[str, object] = request.cell
     return key_digest(

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from backends.base import SourceForm
 from suites.asking.request import Request
+from suites.records.parts import Check
 from suites.records.record import OK
 from suites.running.stages import StageResult, Stages, measure, prepare
 from suites.suite import Result, load_suite
@@ -20,6 +21,7 @@ def measure_rounds(request: Request, stages: Stages, form: SourceForm, first: St
         first: result of `prepare` for the first round.
     """
     results: list[Result | None] = []
+    checks: tuple[Check, ...] = ()
     staged, kept = first, None
     while True:
         if staged.job is not None:
@@ -28,6 +30,7 @@ def measure_rounds(request: Request, stages: Stages, form: SourceForm, first: St
         if staged.exported is None or (staged.outcome != OK and failed is None):
             return staged
         results.append(failed or staged.parts.result)
+        checks += staged.parts.checks
         if kept is None and request.question.keeps_first:
             kept = staged
         following = request.question.following(staged.exported.points)
@@ -38,6 +41,8 @@ def measure_rounds(request: Request, stages: Stages, form: SourceForm, first: St
         staged = prepare(request, stages, form, exported)
     found = [result for result in results if result is not None]
     staged = kept or staged
+    if request.question.joins_checks:
+        staged = replace(staged, parts=replace(staged.parts, checks=checks))
     if not found:
         return staged
     suite = load_suite(request.suite)

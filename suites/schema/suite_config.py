@@ -114,6 +114,10 @@ class AlignmentConfig:
                 between(f"alignment.{name}", multiple, 2, 512)
 
 
+FEWEST_REQUESTS = 20
+"""Fewest requests of a phase with loads."""
+
+
 @dataclass
 class LimitsConfig:
     """Keys of suite=limits; see suites/limits/measure.py."""
@@ -131,12 +135,39 @@ class LimitsConfig:
         "Also measure two clients, at the smallest and the largest shape: alone and together, without a limit and with "
         "half of the SMs each.",
     )
+    builds: bool = key(
+        False,
+        "Also build an engine under each limit below 1, and measure it at its share beside the engine built on all "
+        "SMs.",
+    )
+    processes: bool = key(
+        False,
+        "Also measure two processes, one with single requests of the smallest shape and one with steps of the largest "
+        "shape back to back: alone, by time slices, under MPS, and as two threads with green contexts.",
+    )
+    process_shares: list[float] = key(
+        [0.25, 0.5], "limits.processes: shares of the SMs of the first process; the second one gets the rest."
+    )
+    rate: float = key(
+        100.0,
+        "limits.processes: requests per second, which arrive at random times. 0: each one follows the last answer.",
+    )
+    load_s: float = key(3.0, "limits.processes: seconds of each phase.")
 
     def __post_init__(self) -> None:
         if not self.shares:
             raise Refused("limits.shares=[] is empty; give at least one share, e.g. limits.shares=[0.5,1]")
         for share in self.shares:
             between("limits.shares", share, 0.01, 1)
+        for share in self.process_shares:
+            between("limits.process_shares", share, 0.01, 0.99)
+        at_least("limits.rate", self.rate, 0)
+        positive("limits.load_s", self.load_s)
+        if self.rate and self.rate * self.load_s < FEWEST_REQUESTS:
+            raise Refused(
+                f"limits.rate={self.rate:g} gives fewer than {FEWEST_REQUESTS} requests in limits.load_s="
+                f"{self.load_s:g} s; raise one of them"
+            )
 
 
 @dataclass
@@ -144,7 +175,9 @@ class BuildingConfig:
     """Keys of suite=building; see suites/building/request.py."""
 
     options: list[str] = key(
-        [], "Build options whose values are tried, such as optimization_level. Empty: all that the backend names."
+        [],
+        "Build options whose values are tried, such as optimization_level. Empty: all that the backend names. [none]: "
+        "no option.",
     )
     profiles: list[int] = key([1, 2, 4], "Numbers of profiles that are tried, each with one shape per profile.")
     repeats: int = key(3, "Builds with the same options, without timings and with the timings of the first build.")

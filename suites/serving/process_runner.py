@@ -53,7 +53,7 @@ class ProcessRunner:
 
 
 @contextmanager
-def _short(path: str) -> Iterator[str]:
+def short_path(path: str) -> Iterator[str]:
     """Yield another path of a file: Linux allows at most 107 bytes for the address of a socket."""
     folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -74,7 +74,7 @@ def process_runner(start: Callable[[str], None]) -> Iterator[ProcessRunner]:
     """
     with TemporaryDirectory(prefix="pool_") as folder, socket.socket(socket.AF_UNIX) as listener:
         path, errors = str(Path(folder) / "batches"), list[Exception]()
-        with _short(path) as address:
+        with short_path(path) as address:
             listener.bind(address)
         listener.listen(1)
         listener.settimeout(POLL_S)
@@ -109,7 +109,7 @@ def process_pool(count: int, start: Callable[[str], None]) -> WorkerPool:
 def serve_batches(path: str, runner: Runner) -> None:
     """Run the batches that arrive on a socket, until its other end is closed."""
     with socket.socket(socket.AF_UNIX) as connection:
-        with _short(path) as address:
+        with short_path(path) as address:
             connection.connect(address)
         with connection.makefile("rw", encoding="utf-8") as lines:
             for line in lines:

@@ -108,7 +108,7 @@ class Workers(Protocol):
 class OwnThread:
     """One worker in the thread of the server. `submit` returns when the batch has been run."""
 
-    runner: BatchRunner
+    runner: Runner
     _finished: list[Finished] = field(default_factory=list)
 
     @property

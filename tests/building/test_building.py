@@ -202,6 +202,14 @@ def test_the_tables_have_a_row_for_each_build_and_the_advice(run: Run, tmp_path:
     assert len(record.result.builds) == len(table)
 
 
+def test_without_options_and_profiles_the_build_is_repeated(run: Run, tmp_path: Path) -> None:
+    done = run("backend=maquette", "building.options=[none]", "building.profiles=[]", "building.repeats=2")
+    assert done.returncode == 0, done.stderr
+    result = record_of(tmp_path / "results").result
+    assert isinstance(result, BuildingResult)
+    assert [build.kind for build in result.builds] == [FIRST, MEASURED_AGAIN, BUILT_AGAIN, SAVED_TIMINGS, SAVED_TIMINGS]
+
+
 def test_a_first_build_that_fails_fails_the_cell(run: Run, tmp_path: Path) -> None:
     done = run("backend=maquette", "maquette.level=3")
     record = record_of(tmp_path / "results")

@@ -35,6 +35,7 @@ class Driver:
         self.granularity = granularity
         self.initialized = False
         self.splits: list[tuple[int, int]] = []
+        self.stack: list[int] = []
         self.streams: list[object] = []
 
     def cuInit(self, flags: int) -> tuple[object]:
@@ -75,6 +76,16 @@ class Driver:
         self.streams.append(context)
         return OK, 77
 
+    def cuCtxFromGreenCtx(self, context: object) -> tuple[object, int]:
+        return OK, hash(context)
+
+    def cuCtxPushCurrent(self, handle: int) -> tuple[object]:
+        self.stack.append(handle)
+        return (OK,)
+
+    def cuCtxPopCurrent(self) -> tuple[object, int]:
+        return OK, self.stack.pop()
+
     @staticmethod
     def _resource(count: int) -> SimpleNamespace:
         return SimpleNamespace(sm=SimpleNamespace(smCount=count))
@@ -91,26 +102,70 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
     ("share", "units"), [(0.01, 8), (0.1, 16), (0.25, 40), (0.5, 72), (0.99, 132), (1.0, 132)], ids=str
 )
 def test_one_part_has_at_least_its_share_in_groups_of_the_device(driver: Driver, share: float, units: int) -> None:
-    (part,) = green_contexts.divide(1, 1, share)
+    (part,) = green_contexts.divide(1, (share,))
     assert (part.units, part.total) == (units, SMS)
     assert part.context == ("green", ("description", units))
 
 
 def test_a_product_that_is_whole_is_not_rounded_up(driver: Driver) -> None:
     # 0.07 * 100 is slightly above 7 in floating point
-    assert len(green_contexts._groups(driver._resource(SMS), 100, 1, 0.07)) == 1
+    assert len(green_contexts._groups(driver._resource(SMS), 100, (0.07,))) == 1
     assert driver.splits == [(1, 7)]
 
 
 def test_two_halves_are_rounded_down_to_groups_of_the_device(driver: Driver) -> None:
-    assert [part.units for part in green_contexts.divide(1, 2, 0.5)] == [64, 64]
+    assert [part.units for part in green_contexts.divide(1, (0.5, 0.5))] == [64, 64]
     assert driver.splits == [(2, 66), (2, 65), (2, 64)]
+
+
+@pytest.mark.parametrize(("share", "units"), [(0.25, [40, 92]), (0.75, [104, 28])], ids=str)
+def test_the_second_part_has_all_sms_that_the_first_one_does_not_have(
+    driver: Driver, share: float, units: list[int]
+) -> None:
+    parts = green_contexts.divide(1, (share, 1 - share))
+    assert [part.units for part in parts] == units
+    assert sum(units) == SMS
+
+
+@pytest.mark.parametrize(("granularity", "size"), [(SMS, 33), (8, 131)], ids=str)
+def test_a_part_that_leaves_no_sms_is_unavailable(driver: Driver, granularity: int, size: int) -> None:
+    driver.granularity = granularity
+    with pytest.raises(Unavailable, match=f"a group of {size} SMs leaves no other SMs of this device"):
+        green_contexts.divide(1, (size / SMS, 1 - size / SMS))
+
+
+def test_a_green_context_is_current_in_its_context_alone(driver: Driver) -> None:
+    with green_contexts.made_current("green"):
+        assert driver.stack == [hash("green")]
+    assert driver.stack == []
+
+
+def test_a_library_that_leaves_the_green_context_is_unavailable(driver: Driver) -> None:
+    with pytest.raises(Unavailable, match="the library left the green context"), green_contexts.made_current("green"):
+        driver.stack[-1] = hash("primary")
+
+
+def test_an_error_in_a_green_context_is_not_hidden(driver: Driver) -> None:
+    def fail() -> None:
+        driver.stack[-1] = hash("primary")
+        raise ValueError("of the library")
+
+    with pytest.raises(ValueError, match="of the library"), green_contexts.made_current("green"):
+        fail()
+
+
+def test_a_driver_that_makes_no_green_context_current_is_unavailable(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(Driver, "cuCtxFromGreenCtx")
+    with pytest.raises(Unavailable, match=r"contexts need .*cuCtxFromGreenCtx"), green_contexts.made_current("c"):
+        pytest.fail("the work started")
 
 
 def test_a_device_of_one_group_has_no_halves(driver: Driver) -> None:
     driver.granularity = SMS
     with pytest.raises(Unavailable, match="the 132 SMs of this device cannot be divided into 2 groups"):
-        green_contexts.divide(1, 2, 0.5)
+        green_contexts.divide(1, (0.5, 0.5))
 
 
 @pytest.mark.parametrize(
@@ -129,14 +184,14 @@ def test_a_driver_without_green_contexts_is_unavailable(
     else:
         monkeypatch.setattr(driver, "cuGreenCtxCreate", failing)
     with pytest.raises(Unavailable, match=f"green contexts need an NVIDIA driver and .* 12.4 or newer: .*{reason}"):
-        green_contexts.divide(1, 1, 0.5)
+        green_contexts.divide(1, (0.5,))
 
 
 def test_an_unexpected_error_of_a_split_is_named(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     failed: tuple[object, ...] = (real.CUresult.CUDA_ERROR_INVALID_VALUE, [], 0, None)
     monkeypatch.setattr(driver, "cuDevSmResourceSplitByCount", lambda *arguments: failed)
     with pytest.raises(Unavailable, match="the driver reported CUDA_ERROR_INVALID_VALUE"):
-        green_contexts.divide(1, 2, 0.5)
+        green_contexts.divide(1, (0.5, 0.5))
 
 
 def test_a_stream_is_created_in_the_share_of_its_thread(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,19 +215,19 @@ def test_a_stream_is_created_in_the_share_of_its_thread(driver: Driver, monkeypa
 def test_a_backend_divides_a_gpu_and_no_cpu(driver: Driver, tmp_path: Path) -> None:
     spec = BuildSpec("fp32", Device("cuda", 1), (Shape(1, 16),), True, tmp_path, OrtOptions())
     backend = OnnxRuntime()
-    assert [part.units for part in backend.divide(spec, 1, 0.25)] == [40]
+    assert [part.units for part in backend.divide(spec, (0.25,))] == [40]
     with pytest.raises(Unsupported, match="only the SMs of an NVIDIA GPU can be divided; choose device=cuda"):
-        backend.divide(BuildSpec("fp32", Device(), (Shape(1, 16),), False, tmp_path, OrtOptions()), 1, 0.25)
+        backend.divide(BuildSpec("fp32", Device(), (Shape(1, 16),), False, tmp_path, OrtOptions()), (0.25,))
 
 
 @pytest.mark.skipif(bool(gpus()), reason="an NVIDIA driver is installed")
 def test_a_machine_without_a_driver_is_unavailable() -> None:
     """The functions of cuda-python itself convert the arguments, and then find no driver."""
     with pytest.raises(Unavailable, match=r"green contexts need an NVIDIA driver .*cuda"):
-        green_contexts.divide(0, 1, 0.5)
+        green_contexts.divide(0, (0.5,))
     whole = real.CUdevResource()
     for call in (
-        lambda: green_contexts._groups(whole, SMS, 2, 0.5),
+        lambda: green_contexts._groups(whole, SMS, (0.5, 0.5)),
         lambda: green_contexts._context(real.CUdevice(0), whole),
         lambda: green_contexts.stream_of(real.CUgreenCtx()),
     ):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -36,13 +36,13 @@ PROGRAMMED = Costs(step_ms=4.0, gpu_ms=0.5, other={"gpu_ms 8x16": 10.0})
 GREEN = LimitsQuestion("green", (0.25, 0.5, 1.0))
 
 
-def divide(count: int, share: float) -> tuple[ComputeShare, ...]:
-    return (ComputeShare(int(share * 16), 16),) * count
+def divide(shares: Sequence[float]) -> tuple[ComputeShare, ...]:
+    return tuple(ComputeShare(int(share * 16), 16) for share in shares)
 
 
 @contextmanager
-def limit_process(share: float) -> Iterator[ComputeShare]:
-    with limited_to(divide(1, share)[0]):
+def limit_process(share: float | None) -> Iterator[ComputeShare]:
+    with limited_to(None if share is None else divide((share,))[0]):
         yield ComputeShare(0, 0)
 
 
@@ -64,7 +64,7 @@ def measured(run: MeasureRun, question: LimitsQuestion = GREEN) -> LimitsResult:
     answer = measure(run, question)
     steps = 2 if run.cuda_graph else 1
     assert [check.cosine for check in answer.checks] == [pytest.approx(1.0)] * len(SHAPES) * len(
-        question.of_round
+        question.round.shares
     ) * steps
     assert {check.cuda_graph for check in answer.checks} == {False, run.cuda_graph}
     assert isinstance(answer.result, LimitsResult)
@@ -108,7 +108,7 @@ def test_each_round_of_mps_measures_one_share() -> None:
     following: LimitsQuestion | None = question
     while following is not None:
         results.append(measured(run_of(), following))
-        shares.append(following.of_round)
+        shares.append(following.round.shares)
         following = following.following(0)
     assert shares == [(0.25,), (1.0,)]
     result = joined(results)
@@ -170,7 +170,7 @@ def test_the_error_of_one_client_ends_both() -> None:
 
 
 def test_a_device_that_cannot_be_divided_is_unavailable() -> None:
-    def refuse(count: int, share: float) -> tuple[ComputeShare, ...]:
+    def refuse(shares: Sequence[float]) -> tuple[ComputeShare, ...]:
         raise Unavailable("no green contexts here")
 
     with pytest.raises(Unavailable, match="no green contexts here"):
@@ -290,6 +290,16 @@ def test_a_run_writes_a_record_tables_and_advice(cli: Cli, tmp_path: Path, metho
     assert len(rows(text.partition("Two clients:")[0])) == 4
 
 
+def test_the_id_of_a_cell_has_new_options_only_if_they_are_used(cli: Cli, tmp_path: Path) -> None:
+    """The names of older records stay as they are."""
+    words = ("suite=limits", "backend=null", "null.gpu_ms=1", "batch=[1]", "sequence=[16]", "suite.seconds=0.02",
+             "suite.warm_up_s=0.02", "suite.min_samples=2", "limits.shares=[1]")  # fmt: skip
+    assert cli(*words, "limits.rate=50", "limits.load_s=9").returncode == 0
+    (record,) = read_records(tmp_path / "results", "limits")
+    new = {"builds", "sharing", "process_shares", "rate", "load_s", "untuned"}
+    assert record.cell.options.keys() & {"method", "shares", *new} == {"method", "shares"}
+
+
 def test_a_backend_without_a_gpu_is_unsupported(cli: Cli) -> None:
     done = cli("suite=limits", "backend=null", "batch=[1]", "sequence=[16]")
     assert "null.gpu_ms is above 0; set it" in " ".join((done.stdout + done.stderr).split())
@@ -305,6 +315,15 @@ def test_a_backend_without_a_gpu_is_unsupported(cli: Cli) -> None:
         (("backend=null", "limits.shares=[1.5]"), "limits.shares=1.5 must be between 0.01 and 1"),
         (("backend=null", "limits.method=slices"), "limits.method"),
         (("backend=ort", "device=cpu"), "suite=limits divides the SMs of an NVIDIA GPU, and this cell runs on the CPU"),
+        (("backend=null", "limits.builds=true", "limits.shares=[1]"), "limits.builds=true needs a share below 1"),
+        (
+            ("backend=torch_compile", "limits.builds=true"),
+            "backend=torch_compile builds no engine under a limit; use backend=null or trt or trt_plugin",
+        ),
+        (("backend=null", "limits.process_shares=[1]"), "limits.process_shares=1.0 must be between 0.01 and 0.99"),
+        (("backend=null", "limits.rate=-1"), "limits.rate=-1.0 must be at least 0"),
+        (("backend=null", "limits.load_s=0"), "limits.load_s=0.0 must be greater than 0"),
+        (("backend=null", "limits.rate=5"), "limits.rate=5 gives fewer than 20 requests in limits.load_s=3 s"),
         (("backend=openvino",), "suite=limits divides the SMs of an NVIDIA GPU, and this cell runs on the CPU"),
     ],
     ids=str,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,7 @@ DAEMON = """\
 #!/bin/sh
 [ "$CUDA_MPS_LOG_DIRECTORY" = "$CUDA_MPS_PIPE_DIRECTORY" ] || exit 3
 if [ "$1" = -d ]; then
+    [ -z "$CUDA_MPS_ACTIVE_THREAD_PERCENTAGE" ] || exit 5
     {start}
     exit 0
 fi
@@ -61,6 +63,36 @@ def test_a_variable_of_the_user_is_restored(install: Install, monkeypatch: pytes
     with mps_daemon.limited_process(0.5):
         assert os.environ[mps_daemon.PERCENTAGE] == "50"
     assert os.environ[mps_daemon.PERCENTAGE] == "70"
+
+
+def test_child_processes_share_the_daemon_of_their_parent(install: Install) -> None:
+    """The simulated daemon writes a line at each start."""
+    install('echo 1234 >> "$CUDA_MPS_PIPE_DIRECTORY/servers"')
+    with mps_daemon.limited_process(None) as given:
+        assert given == ComputeShare(0, 0)
+        assert mps_daemon.PERCENTAGE not in os.environ
+        folder = os.environ[mps_daemon.PIPES]
+        for share in (0.25, 1.0):
+            with mps_daemon.limited_process(share):
+                assert os.environ[mps_daemon.PIPES] == folder
+                assert os.environ[mps_daemon.PERCENTAGE] == f"{100 * share:g}"
+        assert (Path(folder) / "servers").read_text(encoding="utf-8") == "1234\n"
+    assert mps_daemon.STARTED not in os.environ
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_the_folder_of_the_daemon_has_a_short_path(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long: bool
+) -> None:
+    parent = tmp_path / ("x" * 80 if long else "x")
+    parent.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(parent))
+    monkeypatch.setattr(mps_daemon, "LONGEST_FOLDER", len(str(tmp_path)) + 40)
+    install('echo 1234 > "$CUDA_MPS_PIPE_DIRECTORY/servers"')
+    with mps_daemon.limited_process(0.5):
+        folder = Path(os.environ[mps_daemon.PIPES])
+        assert folder.parent == (Path("/tmp") if long else parent)
+    assert not folder.exists()
 
 
 def test_a_process_that_the_daemon_did_not_serve_is_unavailable(install: Install) -> None:

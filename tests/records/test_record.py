@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from suites.records.record import Record, read_record, record_path, write_record
-from suites.records.record_checks import BadRecord
 from suites.records.results_folder import read_records
+from suites.records.value_types import BadRecord
 from suites.schema.refusals import Refused
 
 

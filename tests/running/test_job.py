@@ -13,6 +13,7 @@ from typing import Any, get_args, get_origin
 import pytest
 
 from backends.base import Artifact, BuildSpec, Device, Shape, Source, SourceForm
+from backends.compute_share import BuildLimit
 from backends.deployment import Deployed, TensorInfo
 from backends.inputs.lengths import Lengths
 from backends.json_codec import NotThisType, from_json, to_json
@@ -34,7 +35,7 @@ from suites.ceilings.suite import CeilingsQuestion
 from suites.kernels.suite import KernelsQuestion
 from suites.layers.result import Layer, LayersResult
 from suites.layers.suite import LayersQuestion
-from suites.limits.suite import LimitsQuestion
+from suites.limits.suite import LimitsQuestion, LoadClient, LoadPlan
 from suites.measuring.clock import Effort
 from suites.records.facts import Facts
 from suites.records.measurement import Measurement, Telemetry
@@ -83,6 +84,8 @@ SPEC = BuildSpec(
     2,
     3,
     OUTPUT,
+    True,
+    BuildLimit("green", 0.25),
 )
 SOURCE = Source(FOLDER / "model", "b" * 64, onnx=INPUTS, ranges=INPUTS, marked=("embeddings", "0/probs"))
 FORM = SourceForm(("gelu",), "fp16", ("*Norm*",), "int8", True, False, True, ("softmax",))
@@ -107,7 +110,9 @@ QUESTIONS: dict[str, Question] = {
     "ceilings": CeilingsQuestion((256, 512), 16),
     "kernels": KernelsQuestion("library"),
     "layers": LayersQuestion(4, 8),
-    "limits": LimitsQuestion("mps", (0.25, 1.0), False, 1),
+    "limits": LimitsQuestion(
+        "mps", (0.25, 1.0), False, 1, True, LoadPlan(20.0, 2.0, (0.25, 0.5), 3), LoadClient(1, 0.25, True, "/socket")
+    ),
     "serving": ServingQuestion(
         "bursts",
         BatchPolicy(8, 512, 2000),

@@ -69,7 +69,12 @@ LIMITS = {"method": "green",
                     for share in (0.5, 1.0) for graph in (False, True)],
           "clients": [{"client": client, "batch": 2, "sequence": 16, "cuda_graph": True, "alone": [1000],
                        "together": [1500], "units": units, "total": 2 * units}
-                      for units in (0, 64) for client in (1, 2)]}  # fmt: skip
+                      for units in (0, 64) for client in (1, 2)],
+          "builds": [{"share": 0.0, "seconds": 9.5, "plan": "a", "layers": 3},
+                     {"share": 0.25, "outcome": "unavailable", "reason": "why"}],
+          "loads": [{"sharing": "alone", "latency": [1000], "steps": [900], "batch": 8},
+                    {"sharing": "time slices", "latency": [1500], "steps": [950], "batch": 8, "rejected": 1},
+                    {"sharing": "MPS", "outcome": "unavailable", "reason": "why"}]}  # fmt: skip
 
 TIMES = dict.fromkeys(("mean", "p50", "p90", "p99", "p999", "max"), 2e6)
 SERVING = {"points": [{"purpose": "offered", "offered": 100.0, "clients": 0, "achieved": 99.0, "sent": 1000,

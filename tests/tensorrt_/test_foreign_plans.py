@@ -12,6 +12,7 @@ from api_reader import names_of
 from fake_api import RTX_ONLY, fake_api
 
 from backends.base import BuildSpec, Device, Shape
+from backends.compute_share import BuildLimit
 from backends.json_codec import from_json
 from backends.tensorrt_.build import engine
 from backends.tensorrt_.build.engine import cached_engine
@@ -81,8 +82,9 @@ def test_a_plan_that_the_release_cannot_read_is_one_line(monkeypatch: pytest.Mon
         replace(SPEC, device=replace(GPU, driver="570")),
         replace(SPEC, options=replace(OPTIONS, target=Target.sm89)),
         replace(SPEC, precision="fp32"),
+        replace(SPEC, build_limit=BuildLimit("green", 0.25)),
     ],
-    ids=["GPU", "compute capability", "driver", "target", "precision"],
+    ids=["GPU", "compute capability", "driver", "target", "precision", "limit"],
 )  # fmt: skip
 def test_a_cached_plan_serves_its_own_gpu_driver_and_target_only(other: BuildSpec, tmp_path: Path) -> None:
     built: list[BuildSpec] = []

@@ -269,12 +269,13 @@ def test_the_layers_after_packed_and_padded_encoders_are_built(
         profile.set_shape("input_ids", (1,), (TOKENS // 2,), (TOKENS,))
         profile.set_shape("cu_seqlens", (2,), (3,), (BATCH + 1,))
     else:
-        hidden = network.add_input("hidden", kind, (SEQUENCE, -1, HIDDEN, 1, 1))
-        ids = network.add_input("input_ids", trt.int32, (SEQUENCE, -1))
-        places = network.add_input("input_mask", trt.int32, (SEQUENCE, -1))
-        profile.set_shape("hidden", *((SEQUENCE, batch, HIDDEN, 1, 1) for batch in (1, 4, BATCH)))
+        sizes = ((4, 1), (SEQUENCE // 2, 4), (SEQUENCE, BATCH))
+        hidden = network.add_input("hidden", kind, (-1, -1, HIDDEN, 1, 1))
+        ids = network.add_input("input_ids", trt.int32, (-1, -1))
+        places = network.add_input("input_mask", trt.int32, (-1, -1))
+        profile.set_shape("hidden", *((*size, HIDDEN, 1, 1) for size in sizes))
         for name in ("input_ids", "input_mask"):
-            profile.set_shape(name, *((SEQUENCE, batch) for batch in (1, 4, BATCH)))
+            profile.set_shape(name, *sizes)
     added = HeadLayers(
         BasicLayers(api, network, half), Head(pooling, layers), places, packed, ids,
         width=HIDDEN, most_tokens=TOKENS if packed else SEQUENCE, rounded=packed,

@@ -6,10 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from backends.base import Device
+from backends.base import BuildSpec, Device, Shape
+from backends.compute_share import BuildLimit
 from backends.tensorrt_.build import timing_cache
+from backends.tensorrt_.runtime.tensorrt_options import TensorRTOptions
 
 H200 = Device("cuda", 0, "NVIDIA H200", "GPU-0", (9, 0), driver="580.1")
+
+
+def spec(cache: Path, limit: BuildLimit | None = None) -> BuildSpec:
+    return BuildSpec("fp16", H200, (Shape(1, 16),), True, cache, TensorRTOptions(), build_limit=limit)
 
 
 class Timings:
@@ -53,7 +59,7 @@ class Config:
 
 
 def test_concurrent_builders_keep_the_timings_of_each_other(tmp_path: Path) -> None:
-    path = timing_cache.timing_cache_path(tmp_path, H200, "8.6.0")
+    path = timing_cache.timing_cache_path(spec(tmp_path), "8.6.0")
     assert path.name == "NVIDIA-H200-driver-580.1-tensorrt-8.6.0.bin"
     first, second = Config(), Config()
     for config, layer in ((first, b"first"), (second, b"second")):
@@ -67,8 +73,15 @@ def test_concurrent_builders_keep_the_timings_of_each_other(tmp_path: Path) -> N
     assert third.timings.tactics == {b"first": b"1", b"second": b"1"}
 
 
+def test_each_limit_of_builds_has_its_own_timings(tmp_path: Path) -> None:
+    limits = [None, *(BuildLimit(method, share) for method in ("green", "mps") for share in (0.1, 0.125, 1.0))]
+    paths = [timing_cache.timing_cache_path(spec(tmp_path, limit), "8.6.0") for limit in limits]
+    assert len(set(paths)) == len(limits)
+    assert paths[2].name == "NVIDIA-H200-driver-580.1-tensorrt-8.6.0-on-green-12.5-percent.bin"
+
+
 def test_timings_of_a_build_replace_older_ones(tmp_path: Path) -> None:
-    path = timing_cache.timing_cache_path(tmp_path, H200, "8.6.0")
+    path = timing_cache.timing_cache_path(spec(tmp_path), "8.6.0")
     path.parent.mkdir()
     path.write_bytes(b"layer:bad kept:1")
     config = Config()
@@ -83,7 +96,7 @@ def test_timings_of_a_build_replace_older_ones(tmp_path: Path) -> None:
 def test_a_timing_cache_that_is_not_accepted_is_set_aside_with_one_line(
     content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = timing_cache.timing_cache_path(tmp_path, H200, "8.6.0")
+    path = timing_cache.timing_cache_path(spec(tmp_path), "8.6.0")
     path.parent.mkdir()
     path.write_bytes(content)
     config = Config()
@@ -103,7 +116,7 @@ def test_a_timing_cache_that_is_not_accepted_is_set_aside_with_one_line(
 
 @pytest.mark.parametrize("content", [b"bad content", b"unreadable", b"other GPU"])
 def test_a_timing_cache_that_another_release_wrote_during_a_build_is_not_mixed(content: bytes, tmp_path: Path) -> None:
-    path = timing_cache.timing_cache_path(tmp_path, H200, "8.6.0")
+    path = timing_cache.timing_cache_path(spec(tmp_path), "8.6.0")
     config = Config()
     assert not timing_cache.load_timings(config, path)
     config.timings.tactics[b"layer"] = b"1"
@@ -117,7 +130,7 @@ def test_a_timing_cache_that_another_release_wrote_during_a_build_is_not_mixed(c
 def test_a_timing_cache_that_another_builder_replaced_meanwhile_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = timing_cache.timing_cache_path(tmp_path, H200, "8.6.0")
+    path = timing_cache.timing_cache_path(spec(tmp_path), "8.6.0")
     path.parent.mkdir()
     path.write_bytes(b"bad content")
     config = Config()

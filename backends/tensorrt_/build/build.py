@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from backends.base import BuildSpec, Unavailable, Unsupported
 from backends.cuda import free_memory, use_device
 from backends.profiles import plan_profiles
+from backends.tensorrt_.build.build_limits import LimitedThread, limited_thread
 from backends.tensorrt_.build.build_target import BuildTarget, DefineNetwork
 from backends.tensorrt_.build.durations import BuildKind, durations_path, estimated_seconds, note_seconds
 from backends.tensorrt_.build.inspection import write_layers
@@ -56,7 +57,7 @@ def build_plan(api: TensorRTApi, spec: BuildSpec, path: Path, define: DefineNetw
     free = _free_memory_of(spec.device.index) if opens else SCARCE_MEMORY
     with BuildMonitor("starting the builder", on_gpu=opens) as watch:
         load_plugins(api, options, log)
-        builder = _builder(api, log, spec, free)
+        limited, builder = _builder(api, log, spec, free)
         watch.enter("defining the network")
         target = _empty_target(api, builder, spec, log)
         network, config = target.network, target.config
@@ -64,15 +65,14 @@ def build_plan(api: TensorRTApi, spec: BuildSpec, path: Path, define: DefineNetw
         layout, notes = define(target)
         profiles = plan_profiles(spec.shapes, options)
         _add_profiles(target, [layout.sizes(profile) for profile in profiles])
-        timings = timing_cache_path(spec.cache, spec.device, api.version)
+        timings = timing_cache_path(spec, api.version)
         warm, durations = api.can.timings and load_timings(config, timings), durations_path(timings)
         kind = BuildKind(spec.precision, network.num_layers, len(profiles), options.optimization_level, warm)
 
         def build(phase: str) -> tuple[trt.IHostMemory | None, bool]:
             """Return the plan, and whether a second build would not help."""
             watch.enter(phase, estimated_seconds(durations, kind))
-            plan = builder.build_serialized_network(network, config)
-            if plan is None:
+            if (plan := _serialized(target, limited)) is None:
                 return plan, True
             watch.enter("opening what was built")
             path.write_bytes(memoryview(plan))
@@ -113,13 +113,21 @@ def _keep_timings(target: BuildTarget, path: Path) -> None:
         save_timings(target.config, path)
 
 
-def _builder(api: TensorRTApi, log: Log, spec: BuildSpec, free: int) -> trt.Builder:
-    trt = api.trt
+def _builder(api: TensorRTApi, log: Log, spec: BuildSpec, free: int) -> tuple[LimitedThread, trt.Builder]:
+    """Return a builder, and the context for its calls."""
+    trt, limited = api.trt, limited_thread(spec)
     try:
-        return trt.Builder(log.logger)
+        with limited():
+            return limited, trt.Builder(log.logger)
     except TypeError:
         # The Python binding raises TypeError if TensorRT creates no builder. The log has the reason.
         raise _failure(api, log, spec, free) from None
+
+
+def _serialized(target: BuildTarget, limited: LimitedThread) -> trt.IHostMemory | None:
+    """Time tactics and return the plan; None if the build failed."""
+    with limited():
+        return target.builder.build_serialized_network(target.network, target.config)
 
 
 def _empty_target(api: TensorRTApi, builder: trt.Builder, spec: BuildSpec, log: Log) -> BuildTarget:

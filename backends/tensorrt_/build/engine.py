@@ -71,6 +71,7 @@ def _plan(spec: BuildSpec, made_from: Mapping[str, object], build: BuildPlan) ->
     key = {
         **made_from,
         **({"plugin_libraries": libraries} if libraries else {}),
+        **({"build_limit": str(spec.build_limit)} if spec.build_limit else {}),
         "precision": spec.precision,
         "profiles": [profile.to_json() for profile in plan_profiles(spec.shapes, options)],
         "options": {n: value for n, value in cell_mapping(options).items() if n not in OPTIONS_OUTSIDE_KEY},

@@ -1,8 +1,8 @@
 """TensorRT's timings of tactics, kept on disk between builds: one file per GPU model, driver and TensorRT release.
 
-All profiles and builds share the file. Machines with the same GPU, driver and release have the same file name, so a
-copy of the file serves them too. A file that TensorRT does not accept, such as one of another release or GPU, is
-renamed and never mixed with other timings.
+All profiles and builds share the file, but builds under a limit have a file for each limit. Machines with the same
+GPU, driver and release have the same file name, so a copy of the file serves them too. A file that TensorRT does not
+accept, such as one of another release or GPU, is renamed and never mixed with other timings.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backends.base import Device
+from backends.base import BuildSpec
 from backends.cache import TIMINGS
 from backends.cache_files import locked
 
@@ -26,10 +26,11 @@ REJECTED = ".rejected"
 """Suffix of a file that TensorRT did not accept. The newest one of each name is kept."""
 
 
-def timing_cache_path(cache: Path, device: Device, version: str) -> Path:
-    """Return the file for builds with TensorRT `version` on `device`, in the folder `cache`."""
-    name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{device.name} driver {device.driver} tensorrt {version}")
-    return cache / TIMINGS / f"{name}.bin"
+def timing_cache_path(spec: BuildSpec, version: str) -> Path:
+    """Return the file for builds of `spec` with TensorRT `version`, in its cache."""
+    device, limit = spec.device, f" on {spec.build_limit}" if spec.build_limit else ""
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{device.name} driver {device.driver} tensorrt {version}{limit}")
+    return spec.cache / TIMINGS / f"{name}.bin"
 
 
 def load_timings(config: trt.IBuilderConfig, path: Path) -> bool:

@@ -36,7 +36,7 @@ class HeadLayers:
         packed: which of the two `places` is.
         ids: ids of the tokens, whose size is the number of packed tokens.
         width: hidden size E.
-        most_tokens: largest number of packed tokens, or the number of positions of padded sequences.
+        most_tokens: largest number of packed tokens, or the longest of the padded sequences.
         rounded: whether tokens that belong to no sequence may follow packed tokens.
     """
 
@@ -125,10 +125,22 @@ class HeadLayers:
     @cached_property
     def _token_numbers(self) -> trt.ITensor:
         """0, 1, 2, ... for each packed token, int32 [1, tokens]."""
-        table = self._integers(np.arange(self.most_tokens, dtype=np.int32))
+        tokens = self.network.add_shape(self.ids).get_output(0)
+        return self.layers.reshape(self._numbers(0, tokens), (1, -1)).get_output(0)
+
+    @cached_property
+    def _positions(self) -> trt.ITensor:
+        """1, 2, 3, ... for each position of padded sequences, floating point [sequence, 1]."""
+        sizes = self.network.add_shape(self.places).get_output(0)
+        sequence = self.network.add_slice(sizes, (0,), (1,), (1,)).get_output(0)
+        return self._floating(self.layers.reshape(self._numbers(1, sequence), (-1, 1)).get_output(0))
+
+    def _numbers(self, first: int, count: trt.ITensor) -> trt.ITensor:
+        """Return `first`, `first` + 1, ... int32 [count]. `count` is an integer tensor [1], at most `most_tokens`."""
+        table = self._integers(np.arange(first, first + self.most_tokens, dtype=np.int32))
         cut = self.network.add_slice(table, (0,), (0,), (1,))
-        cut.set_input(2, self.network.add_shape(self.ids).get_output(0))
-        return self.layers.reshape(cut.get_output(0), (1, -1)).get_output(0)
+        cut.set_input(2, count)
+        return cut.get_output(0)
 
     def _packed_weights(self, mode: str) -> trt.ITensor:
         """Return the weight of each token in each sequence, floating point [batch, tokens]."""
@@ -161,13 +173,11 @@ class HeadLayers:
         count = self._reduced(mask, "SUM", 0)
         if mode == "lasttoken":
             # The last token is the only one whose position, from 1, is not below the number of tokens.
-            following = self.layers.constant(np.arange(1, self.most_tokens + 1, dtype=np.float32)[:, None])
             half = self.layers.constant(np.full((1, 1), 0.5, np.float32))
-            inside = self._binary(self._binary(following, count, "SUB"), half, "SUM")
+            inside = self._binary(self._binary(self._positions, count, "SUB"), half, "SUM")
             weights = self._binary(mask, self._floating(self._binary(inside, self._zero, "GREATER")), "PROD")
         elif mode == "weightedmean":
-            positions = self.layers.constant(np.arange(1, self.most_tokens + 1, dtype=np.float32)[:, None])
-            weighted = self._binary(mask, positions, "PROD")
+            weighted = self._binary(mask, self._positions, "PROD")
             weights = self._binary(weighted, self._reduced(weighted, "SUM", 0), "DIV")
         else:
             divisor = self._unary(count, "SQRT") if mode == "mean_sqrt_len_tokens" else count

@@ -276,7 +276,7 @@ class PluginNetwork:
             packed,
             self._inputs["input_ids"],
             width=len(self.arrays["0/output_gamma"]),
-            most_tokens=self.most_tokens if packed else self.choices.sequence,
+            most_tokens=self.most_tokens if packed else self.choices.positions,
             rounded=self.rounded,
         )
 

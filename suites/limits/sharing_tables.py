@@ -1,0 +1,48 @@
+"""Table of suite=limits about two clients with loads: one that needs a short latency and one that needs throughput."""
+
+from __future__ import annotations
+
+from suites.limits.result import ALONE, LimitsResult, LoadTimes
+from suites.tables.markdown import digits, fitted, notes_cell
+
+COLUMNS = ("sharing", "client 1", "p50 ms", "p99 ms", "p99 / alone", "seq/s", "of alone", "notes")
+
+LEGEND = """\
+Two clients with loads: client 1 sends single requests of the smallest shape, client 2 runs steps of the largest shape
+back to back.
+
+- **sharing**: time slices: two processes without limits. MPS: two processes under one daemon, with
+  `CUDA_MPS_ACTIVE_THREAD_PERCENTAGE` in each. green contexts: two threads of one process.
+- **client 1**: its share of the SMs, with their number if it is known; client 2 has the rest. "all": no limit.
+- **p50 ms, p99 ms**: of client 1, from the arrival of a request to its answer in host memory.
+- **seq/s**: of client 2, while client 1 runs.
+- **p99 / alone, of alone**: the same figures as multiples of those of each client alone.
+- **notes**: rejected requests, or why there are no times."""
+
+
+def sharing_lines(result: LimitsResult) -> list[str]:
+    """Return the lines of the table; none without two clients with loads."""
+    return ["Two clients with loads:", "", fitted(COLUMNS, sharing_rows(result), 2), ""] if result.loads else []
+
+
+def sharing_rows(result: LimitsResult) -> list[list[str]]:
+    """Return a row for each kind of sharing, first for each client alone."""
+    alone = next((times for times in result.loads if times.sharing == ALONE), None)
+    return [_row(times, alone) for times in result.loads]
+
+
+def _row(times: LoadTimes, alone: LoadTimes | None) -> list[str]:
+    if alone is None or not times.latency:
+        return [times.sharing, *[""] * (len(COLUMNS) - 2), notes_cell(f"{times.outcome}: {times.reason}")]
+    units = f" ({times.units} of {times.total})" if times.total else ""
+    rejected = f"{times.rejected} requests found a full queue; lower limits.rate" if times.rejected else ""
+    return [
+        times.sharing,
+        f"{times.share:.0%}{units}" if 0 < times.share < 1 else "all",
+        digits(times.p50_ms),
+        digits(times.p99_ms),
+        f"{times.p99_ms / alone.p99_ms:.2f}x",
+        digits(times.sequences_per_s),
+        f"{times.sequences_per_s / alone.sequences_per_s:.0%}",
+        notes_cell(rejected),
+    ]
