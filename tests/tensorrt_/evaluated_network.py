@@ -28,7 +28,7 @@ TRT: Any = SimpleNamespace(
     ReduceOperation=_names(*REDUCED),
     UnaryOperation=_names("SQRT"),
     MatrixOperation=_names("NONE", "TRANSPOSE"),
-    ActivationType=_names("TANH", "RELU"),
+    ActivationType=_names("TANH"),
     DataType=SimpleNamespace(FLOAT=np.float32, HALF=np.float16),
     Weights=lambda array: array,
 )
@@ -111,5 +111,5 @@ class EvaluatedNetwork:
         return EvaluatedLayer(lambda layer, values: values.astype(kind), tensor)
 
     def add_activation(self, tensor: Any, kind: str) -> EvaluatedLayer:
-        function = {"TANH": np.tanh, "RELU": lambda values: np.maximum(values, 0)}[kind]
-        return EvaluatedLayer(lambda layer, values: function(values), tensor)
+        assert kind == "TANH"
+        return EvaluatedLayer(lambda layer, values: np.tanh(values), tensor)

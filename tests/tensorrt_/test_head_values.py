@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,15 +23,15 @@ STATES = [RANDOM.normal(size=(length, WIDTH)).astype(np.float32) for length in L
 
 def expected(mode: str) -> np.ndarray:
     """Return one vector for each sequence, by the definitions of sentence-transformers."""
-    pooled = {
+    pooled: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "mean": lambda rows: rows.mean(0),
         "cls": lambda rows: rows[0],
         "lasttoken": lambda rows: rows[-1],
         "mean_sqrt_len_tokens": lambda rows: rows.sum(0) / len(rows) ** 0.5,
         "weightedmean": lambda rows: np.average(rows, 0, np.arange(1, len(rows) + 1)),
         "max": lambda rows: rows.max(0),
-    }[mode]
-    return np.array([pooled(rows) for rows in STATES])
+    }
+    return np.array([pooled[mode](rows) for rows in STATES])
 
 
 def computed(pooling: tuple[str, ...], packed: bool, layers: tuple[Layer, ...] = (), other_tokens: int = 0) -> Any:
