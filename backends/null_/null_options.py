@@ -45,6 +45,8 @@ class NullOptions(BackendOptions):
         for item in fields(self):
             if item.name.endswith("_ms"):
                 at_least(f"null.{item.name}", getattr(self, item.name), 0)
+        for name, cost in self.other.items():
+            at_least(f"null.other.{name}", cost, 0)
 
     @classmethod
     def resolved(cls, shared: SharedKeys, groups: Mapping[str, object]) -> NullOptions:

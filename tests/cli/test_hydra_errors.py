@@ -92,6 +92,8 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         (["--multirn"], "there is no flag --multirn; did you mean --multirun?"),
         (["null.step_ms=nan"], "null.step_ms=nan must be a finite number of at least 0"),
         (["null.step_ms=inf"], "null.step_ms=inf must be a finite number"),
+        (["+null.other={step_ms 1x16: nan}"], "null.other.step_ms 1x16=nan must be a finite number of at least 0"),
+        (["+null.other={step_ms 1x16: -1}"], "null.other.step_ms 1x16=-1.0 must be at least 0"),
         (["task.path=" + "x" * 5000], "is not a file"),
         (
             ["quantization={methodd: search}"],
