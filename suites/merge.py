@@ -149,8 +149,8 @@ class Merge:
         if winner is item:
             kept[key] = item
             self._copy(item, key[0])
-        else:
-            self.counts[item.source]["left out"] += 1
+            self.counts[earlier.source]["copied"] -= 1
+        self.counts[other.source]["left out"] += 1
         self.lines.append(f"{'/'.join(key)}: the record of {winner} is kept, that of {other} is left out")
 
     def _copy_unread(self, source: Path, path: Path, place: tuple[str, str], reason: str) -> None:
@@ -185,7 +185,7 @@ class Merge:
     def summary(self, source: Path) -> str:
         """Return one line about a folder: the number of its records, their fate, and the versions that wrote them."""
         own = [item.record for item in self.items if item.source == source]
-        fates = ", ".join(f"{count} {fate}" for fate, count in self.counts[source].items())
+        fates = ", ".join(f"{count} {fate}" for fate, count in self.counts[source].items() if count)
         return f"{source}: {len(own)} records ({fates or 'none new'}); written by {_versions(own)}"
 
 

@@ -50,7 +50,11 @@ def test_of_two_records_of_a_device_the_better_wins_whole(
     other = write_record(tmp_path / "b", make_record(outcome="failed", measured_at="2026-01-02T00:00:00+00:00"))
     assert joined(tmp_path, *order) == 0
     assert list(files(tmp_path / "all").values()) == [better.read_bytes()]
-    (line,) = (line for line in capsys.readouterr().out.splitlines() if "is kept" in line)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(" records ")[2].partition(";")[0] for line in lines if " records (" in line] == [
+        {"a": "(1 copied)", "b": "(1 left out)"}[name] for name in order
+    ]
+    (line,) = (line for line in lines if "is kept" in line)
     assert line.index(str(tmp_path / "a")) < line.index(str(tmp_path / "b"))
     assert other.exists()
 

@@ -27,6 +27,8 @@ CONFIG = "launched_cell"
 
 LONGEST_REASON = 600
 
+SLURM_ADVICE = "run sinfo, which must list the partition and its nodes; correct hydra.launcher.KEY=VALUE or SLURM_CONF"
+
 
 def main(path: Path) -> int:
     """Run the pending cells of a sweep folder. Return 1 if the launcher failed; its reason is in the folder."""
@@ -92,6 +94,10 @@ def reason_of(error: Exception, name: str) -> str:
         if unknown := re.search(r"Could not override '(hydra\.launcher\.[^']+)'", str(error)):
             return f"there is no setting {unknown.group(1)}; its settings: {', '.join(_settings(name))}"
         return explain(error)
+    if refused := re.findall(r"^sbatch: (?:error|fatal): (.+)$", str(error), re.MULTILINE):
+        # The first line has the cause, and the last one its effect.
+        cause = ": ".join(dict.fromkeys((refused[0], refused[-1])))
+        return f"sbatch: {one_line(cause, LONGEST_REASON)}; {SLURM_ADVICE}"
     causes = re.findall(r"^\s*((?:[\w.]+\.)?\w*(?:Error|Exception|error): .+)$", str(error), re.MULTILINE)
     return one_line(causes[-1] if causes else first_line(error), LONGEST_REASON)
 

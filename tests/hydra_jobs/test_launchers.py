@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 from suites.hydra_jobs import launchers
-from suites.hydra_jobs.launch_process import reason_of
+from suites.hydra_jobs.launch_process import SLURM_ADVICE, reason_of
 from suites.hydra_jobs.launchers import Choice, check_cluster, import_launcher, launcher_settings, split_launcher
 from suites.schema.refusals import Refused
 
@@ -82,3 +82,18 @@ def test_the_reason_of_a_failure_on_a_node_is_its_last_error() -> None:
     trace = "Job failed with trace:\n----\nTraceback:\n  File x\nModuleNotFoundError: No module named 'suites'\n----\n"
     assert reason_of(RuntimeError(trace), "ray") == "ModuleNotFoundError: No module named 'suites'"
     assert reason_of(Refused("no cluster"), "ray") == "no cluster"
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        (
+            ["error: invalid partition specified: gpus", "error: Batch job submission failed: Invalid partition name"],
+            "sbatch: invalid partition specified: gpus: Batch job submission failed: Invalid partition name",
+        ),
+        (["fatal: Could not establish a source"], "sbatch: Could not establish a source"),
+    ],
+)
+def test_a_refusal_of_slurm_says_what_to_do(lines: list[str], says: str) -> None:
+    error = RuntimeError("\n".join(f"sbatch: {line}" for line in lines))
+    assert reason_of(error, "submitit_slurm") == f"{says}; {SLURM_ADVICE}"
