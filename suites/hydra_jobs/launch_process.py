@@ -17,6 +17,7 @@ from backends.json_codec import from_json, to_json
 from suites.hydra_jobs.cell_job import CellJob
 from suites.hydra_jobs.launchers import check_cluster, import_launcher, launcher_settings
 from suites.hydra_jobs.sweep_folder import CellAnswer, Launch, SweepFolder
+from suites.hydra_jobs.waiting_jobs import waiting_reported
 from suites.schema.refusals import Refused, first_line
 from suites.text import one_line
 
@@ -73,7 +74,8 @@ def _launch(launch: Launch) -> Sequence[JobReturn]:
         task_function=CellJob(to_json(launch)),
         config=config,
     )
-    return launcher.launch([[f"cell={cell}"] for cell in launch.pending], 0)
+    with waiting_reported(launch, config.hydra.launcher):
+        return launcher.launch([[f"cell={cell}"] for cell in launch.pending], 0)
 
 
 def _settings(name: str) -> list[str]:

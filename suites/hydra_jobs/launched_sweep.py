@@ -49,6 +49,7 @@ class LaunchedSweep:
     failure: str = ""
     _read: dict[int, int] = field(default_factory=dict)
     _answered: set[int] = field(default_factory=set)
+    _waiting: set[str] = field(default_factory=set)
 
     def run(self, results: Path) -> None:
         """Run all cells. `results` is the folder of their records.
@@ -97,7 +98,10 @@ class LaunchedSweep:
             raise Refused(f"hydra/launcher={self.choice.name} started no job: {reason}")
 
     def _report(self, folder: SweepFolder) -> None:
-        """Report new lines of progress and new answers."""
+        """Report new lines of progress, new answers, and each new reason why the cluster does not start jobs."""
+        if (reason := folder.read_waiting()) and reason not in self._waiting:
+            self._waiting.add(reason)
+            self.on_progress(one_line(reason))
         for number in self.lost:
             if number in self._answered:
                 continue

@@ -1,8 +1,9 @@
 """Folder through which the jobs of a launcher report to the command that started them.
 
 It is `<results>/.launches/<unique name>`. For cell number N, counted from 0, N.progress has the lines of a running cell
-and N.json has its answer. launch.json has the cells. launch.log has the output of the launcher. If the nodes of a
-cluster do not share this folder, answers come back as return values of the jobs, and there are no lines of progress.
+and N.json has its answer. launch.json has the cells. launch.log has the output of the launcher. waiting has the reason
+why a cluster does not start jobs. If the nodes of a cluster do not share this folder, answers come back as return
+values of the jobs, and there are no lines of progress.
 """
 
 from __future__ import annotations
@@ -132,6 +133,16 @@ class SweepFolder:
 
     def progress_file(self, cell: int) -> Path:
         return self.path / f"{cell}.progress"
+
+    def write_waiting(self, reason: str) -> None:
+        write_atomically(self.path / "waiting", reason)
+
+    def read_waiting(self) -> str:
+        """Return why the cluster does not start jobs; "" if nothing is known."""
+        try:
+            return (self.path / "waiting").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return ""
 
     def write_failure(self, reason: str) -> None:
         write_atomically(self.path / "failure", reason)
