@@ -29,6 +29,10 @@ RESTORED = ("CUDA_VISIBLE_DEVICES",)
 """Variables that a launcher on this host changes."""
 
 
+KEEP_ENVIRONMENT = {"SPT_NOENV": "1"}
+"""Ray's processes write their title over their environment without this variable, and then nothing finds their mark."""
+
+
 @dataclass
 class LaunchedSweep:
     """Cells of a sweep that a launcher runs.
@@ -137,6 +141,6 @@ def _start(folder: SweepFolder, code: Path, mark: str) -> subprocess.Popen[bytes
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env={**os.environ, "PYTHONPATH": path, CALL: mark, "HYDRA_FULL_ERROR": "1"},
+            env={**os.environ, "PYTHONPATH": path, CALL: mark, **KEEP_ENVIRONMENT, "HYDRA_FULL_ERROR": "1"},
             start_new_session=True,
         )

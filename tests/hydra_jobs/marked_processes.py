@@ -19,6 +19,25 @@ def with_variable(name: str, value: str) -> set[int]:
     return found
 
 
+def running() -> dict[int, int]:
+    """Return the parent of each process that is not a zombie."""
+    parents = {}
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            state, parent, *_ = Path(f"/proc/{entry}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+            if state != "Z":
+                parents[int(entry)] = int(parent)
+    return parents
+
+
+def with_descendants(processes: set[int]) -> set[int]:
+    """Return these processes and the running ones that they started, directly or through others."""
+    parents, found = running(), set(processes)
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
 def kill(processes: set[int]) -> None:
     """Send SIGKILL to each process that still exists."""
     for process in processes:

@@ -5,6 +5,7 @@ Tests of a cluster start it on this machine. They are skipped if its programs ar
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import importlib.util
 import os
@@ -220,3 +221,37 @@ def test_a_killed_sweep_loses_nothing(name: str, tmp_path: Path, request: pytest
     assert whole.wait() == 0
     assert list(records(tmp_path).values()) == ["ok"] * 4
     assert not (tmp_path / "results" / PARENT).exists()
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder for sockets, whose paths have at most 107 characters."""
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.mark.slow
+def test_ray_on_this_machine_ends_with_a_killed_sweep(
+    tmp_path: Path, short_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed("ray")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    words = ("backend=null", "batch=[1]", "sequence=[8]", "device=cpu")
+    launcher = ("hydra/launcher=ray", "+hydra.launcher.ray.remote.resources={absent: 1}")
+    sweep = Sweep(Place(launcher, {"RAY_TMPDIR": str(short_folder)}), words, tmp_path)
+    (line,) = sweep.read_until(bool)
+    assert "waiting for Ray: no node has CPU=1, absent=1; start such a node" in line
+    marked = marked_processes.with_variable(VARIABLE, sweep.mark)
+    started = marked_processes.with_descendants(marked)
+    agents = {process for process in started if "ray::DashboardAgent" in command_line(process)}
+    assert agents
+    assert agents <= marked, "the title of a process of Ray covers its environment, so its mark is not found"
+    sweep.process.send_signal(signal.SIGKILL)
+    assert sweep.wait() == -signal.SIGKILL
+    wait_until(lambda: not started & marked_processes.running().keys())
+
+
+def command_line(process: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/cmdline").read_text(encoding="utf-8", errors="replace")
+    return ""
