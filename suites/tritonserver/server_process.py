@@ -81,7 +81,7 @@ def find_program(server: str, python: str, folder: Path) -> Program:
                               encoding="utf-8", check=False)  # fmt: skip
     except OSError as error:
         raise Unavailable(
-            f"{key} cannot be started: {error.strerror}; give the Python of a virtual environment"
+            f"{key} cannot be started: {error.strerror}; `make triton` installs one in .venv-triton"
         ) from None
     if done.returncode:
         raise Unavailable(
