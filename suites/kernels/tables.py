@@ -63,7 +63,7 @@ forward pass, without CUDA graph.
 - **idle**: time in which no kernel runs: gaps between kernels, on a CPU the work of Python and of the session between
   operators. TensorRT and Nsight Compute do not measure it; there it is the rest of the step.
 - **sum ms, sum / step**: all classes with idle, and their share of a step without profiler. The sum differs from a step
-  because of the time that the profiler takes. A difference above {TOLERANCE:.0%} has a note.
+  because of the time that the profiler takes. A difference above {TOLERANCE:.0%} is marked.
 - **Against**: row with the lower precision, and the fastest row of the same backend, shape and profiler with a higher
   one. Classes are in the order of their differences.
 {ROW_LEGEND}
@@ -151,14 +151,7 @@ def _compared(low: KernelsResult, high: KernelsResult) -> str:
     changes = sorted(((ours[name] - theirs[name], name) for name in ours), key=lambda change: -abs(change[0]))
     listed = [f"{name} {_signed(change)}" for change, name in changes if abs(change) >= 0.01 * high.step_ns]
     step = f"step {_signed(low.step_ns - high.step_ns)} ms ({_ms(high.step_ns)} to {_ms(low.step_ns)})"
-    return f"{step}; by class in ms: {', '.join(listed) or 'equal'}{_doubt(low, high)}"
-
-
-def _doubt(low: KernelsResult, high: KernelsResult) -> str:
-    """Return a remark if the classes of a row do not add up to its step, so that their changes are uncertain."""
-    if not any(map(sum_note, (low, high))):
-        return ""
-    return f"; uncertain, because the classes add up to {1 + high.excess:.0%} and {1 + low.excess:.0%} of these steps"
+    return f"{step}; by class in ms: {', '.join(listed) or 'equal'}"
 
 
 def _all_classes(result: KernelsResult) -> dict[str, float]:
