@@ -56,25 +56,29 @@ def resolve_output(requested: Output, config: Mapping[str, object], folder: Path
         folder: folder of the checkpoint; None for random weights.
     """
     kind = _kind_of(config, folder) if requested.kind == AUTO else requested.kind
-    token_head = kind == LOGITS and _architecture(config).endswith("ForTokenClassification")
+    token_head = kind == LOGITS and architecture_of(config).endswith("ForTokenClassification")
     pooling, normalize = (requested.pooling, requested.normalize) if kind == EMBEDDING else ((), None)
     return Output(kind, pooling, normalize, kind in (HIDDEN, SPANS) or token_head)
 
 
 def _kind_of(config: Mapping[str, object], folder: Path | None) -> str:
-    """Return the output that a checkpoint is for; hidden states if its files name neither pooling nor a head."""
-    architecture = _architecture(config)
+    """Return the output that a checkpoint is for; hidden states if its files name neither pooling nor a head.
+
+    A sentence encoder may keep the name of a head in config.json. The modules.json of a cross-encoder lists no pooling.
+    """
+    if folder is not None and any(folder.glob("*_Pooling/config.json")):
+        return EMBEDDING
+    architecture = architecture_of(config)
     if architecture.endswith("ForQuestionAnswering"):
         return SPANS
     if architecture.endswith("ForTokenClassification"):
         return LOGITS
     if architecture.endswith("ForSequenceClassification"):
         return SCORE if label_count(config) == 1 else LOGITS
-    pooled = folder is not None and ((folder / "modules.json").is_file() or any(folder.glob("*_Pooling/config.json")))
-    return EMBEDDING if pooled else HIDDEN
+    return EMBEDDING if folder is not None and (folder / "modules.json").is_file() else HIDDEN
 
 
-def _architecture(config: Mapping[str, object]) -> str:
+def architecture_of(config: Mapping[str, object]) -> str:
     """Return the class that a config.json names; empty if it names none."""
     named = config.get("architectures")
     return str(named[0]) if isinstance(named, list | tuple) and named else ""

@@ -98,6 +98,7 @@ def tokenize_texts(
     tokenizer = load_tokenizer(folder)
     items = [[text] if isinstance(text, str) else list(text) for text in texts]
     columns = [list(column) for column in zip(*items, strict=True)]
+    _check_room(tokenizer, len(columns), longest)
     features = (_windows if windows else _truncated)(tokenizer, columns, longest, padding_id(config))
     _check(features, tokenizer, len(columns) > 1, config)
     return features
@@ -105,8 +106,19 @@ def tokenize_texts(
 
 def _no_tokenizer() -> Unavailable:
     return Unavailable(
-        "the task needs a tokenizer.json, which this checkpoint lacks; task=sentences also takes random ids"
+        "this checkpoint has no tokenizer, which the task needs; add tokenizer.json to its folder, or use "
+        "task=sentences, which also takes random ids"
     )
+
+
+def _check_room(tokenizer: PreTrainedTokenizerBase, parts: int, longest: int) -> None:
+    """Raise Unavailable if a row has no room for the special tokens and one token of each part of a text."""
+    around = tokenizer.num_special_tokens_to_add(pair=parts > 1)
+    if longest < around + parts:
+        raise Unavailable(
+            f"the longest sequence has {longest} tokens, but {around} special tokens and a token of each text need "
+            f"{around + parts}; give a longer one with sequence="
+        )
 
 
 def tokenize_words(folder: Path, texts: Sequence[Sequence[str]], longest: int) -> Features:
@@ -121,6 +133,7 @@ def tokenize_words(folder: Path, texts: Sequence[Sequence[str]], longest: int) -
     config, tokenizer = read_config(folder), load_tokenizer(folder)
     if not tokenizer.is_fast:
         raise Unavailable("tags of words need token offsets, which this tokenizer lacks; save tokenizer.json")
+    _check_room(tokenizer, 1, longest)
     joined = [" ".join(words) for words in texts]
     features = _truncated(tokenizer, [joined], longest, padding_id(config))
     _check(features, tokenizer, False, config)

@@ -32,6 +32,9 @@ SENTENCE_FILES = (
 )
 """Patterns of the files in which sentence-transformers describes the modules after the encoder."""
 
+DENSE_WEIGHTS = "*_Dense/model.safetensors"
+"""Pattern of the weights of linear layers after the pooling, in the folders that sentence-transformers writes."""
+
 POINTER = b"version https://git-lfs"
 """First bytes of a git-lfs pointer: a file whose content was not fetched."""
 
@@ -132,8 +135,20 @@ def identity_files(folder: Path) -> list[Path]:
     """Return all files that affect the outputs of the checkpoint, sorted. Raise Unavailable as `weight_files` does."""
     paths = {folder / "config.json", *weight_files(folder), *tokenizer_files(folder)}
     paths |= {path for pattern in SENTENCE_FILES for path in folder.glob(pattern)}
+    paths |= set(module_weights(folder))
     paths |= {folder / INDEX, *folder.glob("adapter_config.json")}
     return sorted(path for path in paths if path.is_file())
+
+
+def module_weights(folder: Path) -> list[Path]:
+    """Return the weight files of the modules after the encoder that modules.json lists; none if it is malformed."""
+    try:
+        modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+        paths = [Path(module["path"]) for module in modules if module["path"]]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return []
+    inside = [path for path in paths if not path.is_absolute() and ".." not in path.parts]
+    return [folder / path / WEIGHTS for path in inside if (folder / path / WEIGHTS).is_file()]
 
 
 def check_files(folder: Path) -> None:

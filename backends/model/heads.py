@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from backends.base import Array, Unsupported
+from backends.base import Array, Unavailable, Unsupported
 from backends.json_codec import from_json
 from backends.model.checkpoint_files import WEIGHTS, read_config, read_object, tensor_shapes, weight_files
 from backends.model.families import Config, family_of
-from backends.model.pooling import pooling_of
-from backends.model_output import EMBEDDING, HIDDEN, SCORE, SPANS, Output, label_count
+from backends.model.pooling import hidden_size_of, pooling_of
+from backends.model_output import AUTO, EMBEDDING, HIDDEN, SCORE, SPANS, Output, label_count, resolve_output
 
 ACTIVATIONS = ("tanh", "relu", "gelu")
 LINEAR, NORM, NORMALIZE = "linear", "norm", "normalize"
@@ -130,17 +130,18 @@ def check_output(folder: Path, output: Output) -> None:
     if output.kind == HIDDEN:
         return
     if output.kind == EMBEDDING:
-        for path in pooling_of(folder).changed_by(output).dense:
-            _dense_activation(folder / path)
+        _check_dense(folder, output)
         return
     config = read_config(folder)
     names, *_ = _layers_of(config, output)
     shapes = _shapes(weight_files(folder), _weight_names(names))
     if missing := [name for name in _weight_names(names) if name.endswith(".weight") and name not in shapes]:
         kind = {"qa_outputs": "question answering head (qa_outputs)"}.get(names[-1], "classification head")
+        own = resolve_output(Output(AUTO), config).kind
+        others = [name for name in dict.fromkeys((own, EMBEDDING, HIDDEN)) if name != output.kind]
         raise Unsupported(
-            f"this checkpoint has no {kind}: it lacks {', '.join(missing)}; give a fine-tuned checkpoint, or "
-            "output=embedding or output=hidden"
+            f"this checkpoint has no {kind}: it lacks {', '.join(missing)}; give a checkpoint with this head, or use "
+            f"output={' or output='.join(others)}"
         )
     _check_labels(shapes[f"{names[-1]}.weight"][0], config, output)
 
@@ -175,6 +176,24 @@ def _dense_layers(folder: Path) -> list[Layer]:
     return [linear, Layer(activation)] if activation else [linear]
 
 
+def _check_dense(folder: Path, output: Output) -> None:
+    """Check the Dense modules after the pooling of an embedding: each reads as many values as are before it.
+
+    Raises:
+        Unsupported, Unavailable: as `check_output`.
+    """
+    pooling, hidden = pooling_of(folder).changed_by(output), hidden_size_of(folder)
+    features = hidden * len(pooling.modes) if hidden else 0
+    for path in pooling.dense:
+        _dense_activation(folder / path)
+        shape = tensor_shapes(folder / path / WEIGHTS).get("linear.weight", ())
+        if len(shape) != 2 or features not in (0, shape[1]):
+            before = f"but {pooling.mode} pooling and the layers after it give {features}"
+            fault = f"reads {shape[1]} values, {before}" if len(shape) == 2 else "has no matrix linear.weight"
+            raise Unavailable(f"{path}/{WEIGHTS} {fault}; give the files of one checkpoint")
+        features = shape[0]
+
+
 def _dense_activation(folder: Path) -> str:
     """Return the activation of a Dense module of sentence-transformers; empty for none."""
     settings = read_object(folder / "config.json")
@@ -183,6 +202,11 @@ def _dense_activation(folder: Path) -> str:
         raise Unsupported(
             f"{folder.name}/config.json has the activation {name[:40]!r}; it must be one of "
             f"{', '.join(DENSE_ACTIVATIONS)}"
+        )
+    if (reads := settings.get("module_input_name", "sentence_embedding")) != "sentence_embedding":
+        raise Unsupported(
+            f"{folder.name}/config.json reads {str(reads)[:40]}; only Dense modules after the pooling, which read "
+            "sentence_embedding, are supported"
         )
     if not (folder / WEIGHTS).is_file():
         raise Unsupported(f"{folder.name} has no {WEIGHTS}; save the checkpoint with safetensors")

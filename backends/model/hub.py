@@ -10,10 +10,19 @@ from pathlib import Path
 
 from backends.base import Unavailable
 from backends.cache import digest_of
-from backends.model.checkpoint_files import INDEX, SENTENCE_FILES, TOKENIZER_FILES, WEIGHTS, tokenizer_files
+from backends.model.checkpoint_files import (
+    DENSE_WEIGHTS,
+    INDEX,
+    SENTENCE_FILES,
+    TOKENIZER_FILES,
+    WEIGHTS,
+    tokenizer_files,
+)
 from backends.model.reference import ModelReference
 
-HUB_FILES = ["config.json", "adapter_config.json", "model*.safetensors", INDEX, *TOKENIZER_FILES, *SENTENCE_FILES]
+HUB_FILES = [
+    "config.json", "adapter_config.json", "model*.safetensors", INDEX, *TOKENIZER_FILES, *SENTENCE_FILES, DENSE_WEIGHTS,
+]  # fmt: skip
 """Patterns of the files to fetch."""
 
 LOCAL_COPY_ADVICE = "or give a local copy as model.path=FOLDER"

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from backends.model.checkpoint_files import read_config
+from backends.model_output import architecture_of
 
 READINGS = ("auto", "names", "places")
 """Ways to read the labels of a data set; auto selects the one that fits all labels."""
@@ -21,6 +22,9 @@ READINGS = ("auto", "names", "places")
 
 HEAD_TASKS = ("sequence_classification", "multi_label", "regression", "reranking", "token_classification")
 """Kinds of tasks that judge the outputs of a classification head."""
+
+HEADLESS = ("Model", "ForMaskedLM", "ForPreTraining", "ForQuestionAnswering")
+"""Ends of the names of classes of transformers without a classification head."""
 
 
 class UnknownLabel(ValueError):
@@ -72,19 +76,21 @@ def head_fault(config: Mapping[str, object], task: str) -> str:
     Args:
         task: name of a kind of task.
     """
-    architectures, problem_type = config.get("architectures"), config.get("problem_type")
-    per_token = "ForTokenClassification" in str(architectures)
+    architecture, problem_type = architecture_of(config), config.get("problem_type")
+    per_token = architecture.endswith("ForTokenClassification")
     count, several = len(label_names_of_config(config)), problem_type == "multi_label_classification"
     scores = count == 1 or problem_type == "regression"
     if task not in HEAD_TASKS:
         return ""
+    subject = f"this checkpoint (architectures in config.json: {architecture[:60] or 'none'})"
+    if architecture.endswith(HEADLESS):
+        other = ", or use task=question_answering" if architecture.endswith("ForQuestionAnswering") else ""
+        return f"{subject} has no classification head, which task={task} needs; give a fine-tuned checkpoint{other}"
     if per_token != (task == "token_classification"):
         suited = (
             "a head for tokens: use task=token_classification" if per_token else "no head for tokens: use another task"
         )
-        return (
-            f"this checkpoint (architectures in config.json: {architectures}) has {suited}, or give another checkpoint"
-        )
+        return f"{subject} has {suited}, or give another checkpoint"
     if task in ("regression", "reranking"):
         advice = "multi_label" if several else "sequence_classification"
         return "" if count == 1 else f"task={task} needs a head with one output; this has {count}: use task={advice}"

@@ -14,13 +14,17 @@ from backends.model_output import POOLINGS, Output
 
 MODES = {
     "pooling_mode_cls_token": "cls",
-    "pooling_mode_mean_tokens": "mean",
     "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
     "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-"""Pooling mode by its switch in 1_Pooling/config.json. Newer files give the mode as `pooling_mode`."""
+"""Pooling mode by its switch in 1_Pooling/config.json, in the order in which sentence-transformers joins several modes.
+Newer files give the mode as `pooling_mode`."""
+
+DIMENSIONS = ("word_embedding_dimension", "embedding_dimension")
+"""Hidden size in 1_Pooling/config.json, in older and in newer files."""
 
 ORDER = ("Transformer", "Pooling", "Dense", "Normalize")
 """Supported modules of modules.json, in their order."""
@@ -106,6 +110,8 @@ def _pooling_module(folder: Path) -> Pooling:
     kinds = [(str(module.get("type", "")).rpartition(".")[2], str(module.get("path", "")))
              for module in _modules(folder / "modules.json")]  # fmt: skip
     names = [kind for kind, _ in kinds]
+    if not names:
+        raise Unavailable("modules.json lists no modules; fetch the checkpoint again")
     for kind in names:
         if kind not in ORDER:
             raise Unsupported(
@@ -147,21 +153,37 @@ def _modules(path: Path) -> list[Mapping[str, object]]:
     return modules
 
 
-def _check_dimension(file: Path, dimension: object) -> None:
+def hidden_size_of(folder: Path) -> int | None:
+    """Return the number of values of a hidden state; None if config.json does not give it."""
+    size = setting_of(read_config(folder), "hidden_size") if (folder / "config.json").is_file() else None
+    return size if isinstance(size, int) else None
+
+
+def _check_dimension(file: Path, settings: Mapping[str, object]) -> None:
     """Raise Unavailable if a pooling file is for another hidden size than that of the checkpoint."""
-    if isinstance(dimension, int) and (file.parent.parent / "config.json").is_file():
-        hidden = setting_of(read_config(file.parent.parent), "hidden_size")
-        if isinstance(hidden, int) and hidden != dimension:
+    hidden = hidden_size_of(file.parent.parent)
+    for name in DIMENSIONS:
+        dimension = settings.get(name)
+        if isinstance(dimension, int) and hidden not in (None, dimension):
             raise Unavailable(
-                f"{_short_path(file)} has word_embedding_dimension {dimension}, but the hidden size in config.json is "
-                f"{hidden}; give the files of one checkpoint"
+                f"{_short_path(file)} has {name} {dimension}, but the hidden size in config.json is {hidden}; "
+                "give the files of one checkpoint"
             )
+
+
+def _check_switches(file: Path, settings: Mapping[str, object]) -> None:
+    """Raise Unavailable if a switch of a pooling mode is neither true nor false."""
+    for switch in MODES:
+        if (value := settings.get(switch)) is not None and not isinstance(value, bool):
+            shown = json.dumps(value)[:40]
+            raise Unavailable(f"{_short_path(file)} has {switch} {shown}; it must be true or false: correct the file")
 
 
 def _modes(file: Path) -> tuple[str, ...]:
     """Return the pooling modes of a 1_Pooling/config.json, in the order in which sentence-transformers joins them."""
     settings = read_object(file, _short_path(file))
-    _check_dimension(file, settings.get("word_embedding_dimension"))
+    _check_dimension(file, settings)
+    _check_switches(file, settings)
     value = settings.get("pooling_mode")
     named = [value] if isinstance(value, str) else value if isinstance(value, list) else []
     switched = [mode for switch, mode in MODES.items() if settings.get(switch) is True]
@@ -172,6 +194,6 @@ def _modes(file: Path) -> tuple[str, ...]:
             f"{'+'.join(switched)}; correct the file"
         )
     if not modes or not set(modes) <= set(POOLINGS):
-        requested = " and ".join(modes) or "no pooling"
-        raise Unsupported(f"{_short_path(file)} requests {requested}; it must be one or more of {', '.join(POOLINGS)}")
+        fault = f"has the pooling {'+'.join(modes)[:40]}, which is not supported" if modes else "selects no pooling"
+        raise Unsupported(f"{_short_path(file)} {fault}; select one or more of {', '.join(POOLINGS)} in this file")
     return tuple(modes)

@@ -137,7 +137,10 @@ def matching_names(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
     """
     for pattern in patterns:
         if not any(fnmatch(name, pattern) for name in names):
-            raise ValueError(f"{pattern} matches none of {len(names)} names, e.g. {', '.join(names[-3:])}")
+            raise ValueError(
+                f"{pattern} matches none of {len(names)} names, e.g. {', '.join(names[-3:])}; give a name, with * for "
+                "any part of it"
+            )
     return [name for name in names if any(fnmatch(name, pattern) for pattern in patterns)]
 
 

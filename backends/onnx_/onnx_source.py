@@ -115,7 +115,7 @@ def export_onnx(folder: Path, identity: str, cache: ArtifactCache, output: Outpu
 
         return export(folder, path, output)
 
-    key = {"checkpoint": identity, "form": 4, **output.for_cell()}
+    key = {"checkpoint": identity, "form": 5, **output.for_cell()}
     return cache.get("onnx", key, "model.onnx", build, versions_of(("torch", "transformers", "onnx")))
 
 

@@ -47,9 +47,11 @@ class OpenVino(Backend):
         if not versions_of(INSTALLED):
             raise Unavailable("openvino is not installed in this interpreter: pip install openvino")
         if spec.precision not in PRECISIONS:
-            raise Unsupported("OpenVINO computes BERT in FP32, BF16 or INT8 here; choose one of them")
+            raise Unsupported("backend=openvino has the precisions fp32, bf16 and int8; choose one of them")
         if spec.precision == "int8" and not spec.quantization.explicit:
-            raise Unsupported("OpenVINO reads INT8 from Q/DQ in the graph: use quantization.scheme=explicit")
+            raise Unsupported(
+                "OpenVINO reads INT8 from Q/DQ in the graph; use quantization.scheme=explicit, or backend=ort"
+            )
         chosen = spec.options_as(OpenVinoOptions).float_type
         if chosen is not FloatType.auto and spec.precision != "int8":
             raise Unsupported(f"openvino.float_type={chosen.name} is for precision=int8; leave it out")

@@ -5,11 +5,13 @@ layout=fixed runs padded sequences, layout=packed runs packed tokens without pad
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
 from backends.base import Artifact, BuildSpec, Device, Source, SourceForm, Unsupported
 from backends.finding import MISSING, OK, Finding
+from backends.json_codec import from_json
 from backends.profiles import plan_profiles
 from backends.tensorrt_.plugins.plugin_choices import check_options_used, check_padded, choices_of, floating_nodes
 from backends.tensorrt_.plugins.weights_network import define_from_weights, excluded_from_int8, layout_of
@@ -23,6 +25,9 @@ from backends.tensorrt_.tensorrt_backend import TensorRTBackend
 CACHE_VERSION = 5
 """Version of the network that this backend defines. Each change of the network increases it, so that cached engines of
 the previous network are not used."""
+
+JOINED = 2
+"""Version of the layers of several poolings, for the key in the cache."""
 
 
 class TensorRTPlugin(TensorRTBackend):
@@ -103,6 +108,8 @@ def engine_key(spec: BuildSpec, source: Source) -> dict[str, object]:
     }
     if "head" in notes:
         key |= {"head": notes["head"], "rounded": options.pad_to_multiple_of > 1}
+        pooling = from_json(Mapping[str, object], notes["head"], "head")["pooling"]
+        key |= {"joined": JOINED} if isinstance(pooling, list) and len(pooling) > 1 else {}
     tuned = {profile.opt for profile in plan_profiles(spec.shapes, options)} & spec.tokens.keys()
     if options.layout.name == "packed" and tuned:
         key["tokens"] = {str(shape): spec.tokens[shape] for shape in sorted(tuned)}

@@ -30,7 +30,7 @@ def check_int8(spec: BuildSpec) -> None:
     if spec.device.kind != "cpu":
         raise Unsupported("INT8 of torch_compile is for CPUs; on a GPU use backend=trt")
     if not spec.quantization.dynamic:
-        raise Unsupported("PyTorch has no Q/DQ inference path for BERT; use quantization.scheme=dynamic or backend=ort")
+        raise Unsupported("torch_compile has INT8 with quantization.scheme=dynamic only; set it, or use backend=ort")
     if not versions_of(("torchao",)):
         raise Unavailable("torchao is not installed in this interpreter: pip install torchao")
 

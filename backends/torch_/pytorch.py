@@ -45,9 +45,9 @@ class Torch(Backend):
         elif spec.precision == "fp8":
             raise Unsupported("FP8 needs torch.compile: use backend=torch_compile or backend=torch_packed")
         elif spec.precision not in PRECISIONS:
-            raise Unsupported(
-                f"PyTorch has no Q/DQ inference path for BERT in {spec.precision}; use backend=ort for INT8"
-            )
+            cpu = spec.device.kind == "cpu"
+            other = "backend=torch_compile with quantization.scheme=dynamic" if cpu else "backend=trt"
+            raise Unsupported(f"torch_eager has no {spec.precision.upper()}; use {other}, or backend=ort")
         if spec.device.kind == "cpu" and spec.precision == "tf32":
             raise Unsupported("TF32 is a number format of GPU tensor cores; on a CPU use precision=fp32")
         if (

@@ -94,7 +94,9 @@ def _check_used(config: RunConfig, on_cpu: bool) -> None:
         option, _, value = name.partition("=")
         typed = to_json_types(getattr(chosen, option))
         if option in changed and value in ("", typed):
-            raise Refused(f"quantization.{option}={typed}: {reason}")
+            shown = str(typed).lower() if isinstance(typed, bool) else typed
+            remedy = "" if ";" in reason else "; leave it out"
+            raise Refused(f"quantization.{option}={shown}: {reason}{remedy}")
 
 
 def _unused(config: RunConfig, on_cpu: bool) -> Iterator[tuple[str, str]]:
@@ -104,12 +106,13 @@ def _unused(config: RunConfig, on_cpu: bool) -> Iterator[tuple[str, str]]:
     implicit, dynamic = chosen.scheme is Scheme.implicit, chosen.dynamic
     unused = (
         (not chosen.explicit, ("placement", "smooth", "shift", "exact_residual", "qat_steps", "activation"),
-         "it needs explicit Q/DQ in a graph; use scheme=explicit"),
+         "it needs explicit Q/DQ in a graph; use quantization.scheme=explicit"),
         (implicit, ("leave_out", "per_channel", "reduce_range"),
-         "it needs explicit Q/DQ in a graph; use scheme=explicit"),
+         "it needs explicit Q/DQ in a graph; use quantization.scheme=explicit"),
         (dynamic, ("method", "percentile", "samples", "sequence", "tokens"),
-         "scheme=dynamic has no calibration; leave it out or use scheme=explicit"),
-        (dynamic and config.precision is Precision.fp8, ("scheme",), "it is for INT8; use scheme=explicit"),
+         "scheme=dynamic has no calibration; leave it out or use quantization.scheme=explicit"),
+        (dynamic and config.precision is Precision.fp8, ("scheme",),
+         "it is for INT8; use quantization.scheme=explicit"),
         (implicit and chosen.method in (Method.percentile, Method.search), ("method",),
          "scheme=implicit does not have it; use minmax or entropy"),
         (config.precision is Precision.fp8, ("qat_steps", "shift", "method", "per_channel", "activation",

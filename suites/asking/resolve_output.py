@@ -79,7 +79,7 @@ def _requested(config: RunConfig, required: str) -> Output:
         if mode not in POOLINGS:
             raise Refused(no_such_choice("pooling", mode, POOLINGS))
     if len(set(pooling)) < len(pooling):
-        raise Refused(f"pooling={list(pooling)} has a pooling twice; name each once")
+        raise Refused(f"pooling=[{','.join(pooling)}] has a pooling twice; name each once")
     normalize = {Switch.auto: None, Switch.on: True, Switch.off: False}[config.normalize]
     chosen = required or kind
     if pooling or normalize is not None:

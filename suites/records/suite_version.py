@@ -25,7 +25,7 @@ HARNESS = 4
 the timed section (sessions in backends/, suites/latency/measure.py, suites/switching*.py), warm-up, processes and
 threads. Timings of another version are measured again. A record without this field has version 1."""
 
-SCORING = 2
+SCORING = 3
 """Version of inputs and scoring. Raise it with every change that can affect a figure of suite=accuracy or suite=layers:
 tokens, masks, the FP32 reference, pooling, heads, metrics. Such records of another version are measured again. A record
 without this field has version 1."""

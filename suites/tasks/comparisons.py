@@ -185,6 +185,7 @@ def _token_classification(paths: TwoPaths) -> TaskFigures:
     from backends.model.labels import label_names
 
     names, gold = label_names(paths.checkpoint), gold_tags(paths.targets, paths.checkpoint)
+    outside = next((place for place, name in names.items() if name == "O"), -1)
     entities = np.asarray([len(entities_of([names[tag] for tag in tags])) for tags in gold])
     lengths = np.asarray([len(tags) for tags in gold])
 
@@ -192,7 +193,8 @@ def _token_classification(paths: TwoPaths) -> TaskFigures:
         return lambda rows: float(2 * found["correct"][rows].sum() / max((found["found"] + entities)[rows].sum(), 1))
 
     def accuracy(found: Predictions) -> Callable[[Array], float]:
-        right = np.asarray([(row[: len(tags)] == tags).sum() for row, tags in zip(found["tags"], gold, strict=True)])
+        predicted = np.where(found["tags"] < 0, outside, found["tags"])  # a token that was cut off has the tag O
+        right = np.asarray([(row[: len(tags)] == tags).sum() for row, tags in zip(predicted, gold, strict=True)])
         return lambda rows: float(right[rows].sum() / lengths[rows].sum())
 
     def both(of: Callable[[Predictions], Callable[[Array], float]]) -> Measure:

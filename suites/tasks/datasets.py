@@ -248,11 +248,13 @@ def text_of(place: str, column: str, value: object) -> str:
     Raises:
         Refused: it is empty, or not a text.
     """
-    if value is None:
-        raise Refused(f"{place}: {column} is null; it must be a text")
+    if value is None or value != value:
+        raise Refused(f"{place}: {column} is {'null' if value is None else 'NaN'}; give a text, or remove the row")
+    if isinstance(value, bytes):
+        raise Refused(f"{place}: {column} is binary; write the column as text")
     if isinstance(value, dict | list):
-        kind = "list" if isinstance(value, list) else "object"
-        raise Refused(f"{place}: {column} is a {kind}; it must be a text (task.text and task.pair name two texts)")
+        kind = "a list" if isinstance(value, list) else "an object"
+        raise Refused(f"{place}: {column} is {kind}; give one text, or name another column")
     if not (text := str(value).strip()):
         raise Refused(f"{place}: {column} is empty; give a text, or remove the row")
     return text
@@ -264,10 +266,17 @@ def number_of(place: str, column: str, value: object) -> float:
     Raises:
         Refused: it is not one.
     """
+    text = str(value)
     try:
-        number = float(str(value))
+        number = math.nan if "_" in text else float(text)
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise Refused(f"{place}: {column} is {shortened(str(value))!r}; it must be a number")
+        shown = "null" if value is None else repr(shortened(text))
+        raise Refused(f"{place}: {column} is {shown}; it must be a number")
     return number
+
+
+def is_blank(value: object) -> bool:
+    """Return whether a cell of a table has no value. The numbers 0 and false are values."""
+    return value is None or not str(value).strip()

@@ -13,6 +13,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+csv.field_size_limit((1 << 31) - 1)
+"""A document may be longer than the 131,072 characters that the csv module reads by default."""
+
 DELIMITERS = (",", "\t", ";", "|")
 
 MINIMAL = frozenset('"\r\n'), frozenset('"\r\n,')

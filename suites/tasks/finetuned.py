@@ -10,10 +10,12 @@ from backends.model.labels import UnknownLabel, label_places
 from suites.schema.config import TaskConfig
 from suites.schema.enums import LabelReading, Metric
 from suites.schema.refusals import Refused, decoded, is_file, read_bytes, shortened
-from suites.tasks.datasets import column_keys, from_hub, rows_of, text_columns, text_of
+from suites.tasks.datasets import column_keys, from_hub, is_blank, rows_of, text_columns, text_of
 
 ENTITY_TAGS = ("B-", "I-", "E-", "S-", "L-", "U-")
 """Begin of the tags that seqeval reads."""
+
+SQUAD = "a file in the format of SQuAD 1.1, e.g. dev-v1.1.json"
 
 
 def sequence_classification(
@@ -64,8 +66,11 @@ def multi_label(config: TaskConfig, names: Mapping[int, str] | None) -> tuple[li
     for place, row in rows_of(config, list(keys), keys):
         texts.append([text_of(place, column, row[column]) for column in columns])
         value = row[label]
-        parts = value if isinstance(value, list) else str(value or "").split(config.separator or None)
-        labels.append([text for part in parts if (text := str(part).strip())])
+        if isinstance(value, list):
+            parts = [text_of(place, label, part) for part in value]
+        else:
+            parts = [] if is_blank(value) else text_of(place, label, value).split(config.separator or None)
+        labels.append([text for part in parts if (text := part.strip())])
         places.append(place)
     if not any(labels):
         raise Refused(f"no text of {config.path or config.hub} has a label; name the column of labels with task.label")
@@ -97,6 +102,10 @@ def token_classification(
             value = row[column]
             if not isinstance(value, list) or not value:
                 raise Refused(f"{place}: {column} must be a list with an entry for each token; use .jsonl or .parquet")
+            if None in value:
+                raise Refused(
+                    f"{place}: {column} has null in entry {value.index(None) + 1}; give a text for each token"
+                )
             lists.append([str(entry) for entry in value])
         tokens, own = lists
         if len(tokens) != len(own):
@@ -167,7 +176,7 @@ def question_answering(config: TaskConfig) -> tuple[list[list[str]], dict[str, o
 def _from_squad(path: Path) -> Iterable[tuple[str, dict[str, object]]]:
     """Yield the rows of a file in the format of SQuAD's authors (dev-v1.1.json), in the format of the hub."""
     if not is_file(path):
-        raise Refused(f"task.path={path} is not a file; give a file in SQuAD's format, e.g. dev-v1.1.json")
+        raise Refused(f"task.path={path} is not a file; give {SQUAD}")
     text = decoded(f"task.path={path}", read_bytes("task.path", path))
     try:
         for article in json.loads(text)["data"]:
@@ -177,8 +186,10 @@ def _from_squad(path: Path) -> Iterable[tuple[str, dict[str, object]]]:
                     row = {"question": question["question"], "context": paragraph["context"], "answers": answers}
                     yield f"{path}, question {question['id']}", row
     except RecursionError:
-        raise Refused(f"{path} is nested too deeply; give a file in SQuAD's format") from None
+        raise Refused(f"{path} is nested too deeply; give {SQUAD}") from None
     except ValueError as error:
-        raise Refused(f"{path} is not JSON: {error}") from None
-    except (KeyError, TypeError) as error:
-        raise Refused(f"{path} is not in SQuAD's format: {type(error).__name__} {error}") from None
+        raise Refused(f"{path} is not JSON ({error}); give {SQUAD}") from None
+    except KeyError as error:
+        raise Refused(f"{path} is not in SQuAD's format: it lacks the key {error}; give {SQUAD}") from None
+    except TypeError:
+        raise Refused(f"{path} is not in SQuAD's format; give {SQUAD}") from None

@@ -107,7 +107,7 @@ def _retrieval(outputs: Outputs) -> dict[str, Array]:
     embeddings, targets = unit_rows(outputs.values), outputs.targets
     documents = embeddings[np.asarray(targets["corpus"])]
     relevances = from_json(list[list[tuple[int, float]]], targets["relevance"], "relevance")
-    depth = max(CUTOFF, from_json(int, targets["k"], "k"))
+    depth = max(CUTOFF, min(from_json(int, targets["k"], "k"), len(documents)))
     gains, first = np.zeros((len(relevances), depth)), np.zeros(len(relevances), np.int64)
     queries = from_json(list[int], targets["queries"], "queries")
     for number, (query, relevant) in enumerate(zip(queries, relevances, strict=True)):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from suites.schema.config import TaskConfig
 from suites.schema.refusals import Refused, shortened
-from suites.tasks.datasets import Rows, column_keys, from_table, number_of, rows_of, text_of
+from suites.tasks.datasets import column_keys, from_table, is_blank, number_of, rows_of, text_of
 
 QRELS = ("query-id", "corpus-id", "score")
 """Columns of BEIR's qrels."""
@@ -59,12 +59,12 @@ def retrieval(config: TaskConfig) -> tuple[list[str], dict[str, object]]:
 
 def _from_rows(config: TaskConfig) -> tuple[Documents, list[tuple[str, Relevance]]]:
     keys = column_keys(config, "text", "pair")
-    documents = _documents(from_table(Path(config.corpus), ["text"], key="task.corpus")) if config.corpus else None
+    documents = _documents(Path(config.corpus), "task.corpus") if config.corpus else None
     union = Documents()
     relevance: dict[str, dict[int, float]] = {}
     for place, row in rows_of(config, list(keys), keys):
         query, value = text_of(place, config.text, row[config.text]), row[config.pair]
-        positives = value if isinstance(value, list) else [] if not str(value or "").strip() else [value]
+        positives = value if isinstance(value, list) else [] if is_blank(value) else [value]
         if not positives:
             raise _no_positive(place, query, f"add one to the column {config.pair}, or remove the row")
         for positive in positives:
@@ -86,7 +86,7 @@ def _from_folder(config: TaskConfig) -> tuple[Documents, list[tuple[str, Relevan
     if config.corpus:
         raise Refused(f"task.path={config.path} is a folder with its own corpus.jsonl; remove task.corpus")
     folder = Path(config.path)
-    documents, queries = (_documents(from_table(folder / f"{name}.jsonl", ["text"])) for name in ("corpus", "queries"))
+    documents, queries = (_documents(folder / f"{name}.jsonl", "task.path") for name in ("corpus", "queries"))
     relevance: dict[str, dict[int, float]] = {}
     first: dict[str, str] = {}
     for place, row in from_table(folder / "qrels" / f"{config.split}.tsv", QRELS):
@@ -95,6 +95,8 @@ def _from_folder(config: TaskConfig) -> tuple[Documents, list[tuple[str, Relevan
         for name, known, file in ((query, queries, "queries"), (document, documents, "corpus")):
             if name not in known.places:
                 raise Refused(f"{place}: {file}.jsonl has no _id {shortened(name)!r}; add it, or remove the line")
+        if not queries.texts[queries.places[query]]:
+            raise Refused(f"{place}: the query {shortened(query)!r} has no text in queries.jsonl; add it")
         first.setdefault(query, place)
         gains = relevance.setdefault(query, {})
         if gain > 0:
@@ -107,21 +109,33 @@ def _from_folder(config: TaskConfig) -> tuple[Documents, list[tuple[str, Relevan
     return documents, [(queries.texts[queries.places[query]], gains) for query, gains in relevance.items()]
 
 
-def _documents(rows: Rows) -> Documents:
-    """Read texts with ids (`_id` or `id`) and titles, if there are any. Without ids, equal texts are one document."""
-    documents, place = Documents(), ""
-    for place, row in rows:
+def _documents(path: Path, key: str) -> Documents:
+    """Read texts with ids (`_id` or `id`) and titles, if there are any. Without ids, equal texts are one document.
+
+    Args:
+        key: the key of the configuration that names the file.
+    """
+    documents, ids, place = Documents(), set[str](), ""
+    for place, row in from_table(path, ["text"], key=key):
         if "text" not in row:
-            raise Refused(f"{place}: there is no column text; its columns are {shortened(', '.join(map(str, row)))}")
-        body = str(row["text"] or "").strip()
-        text = f"{row.get('title') or ''} {body}".strip()
+            columns = shortened(", ".join(map(str, row)))
+            raise Refused(f"{place}: there is no column text; its columns are {columns}; add it to the row")
+        title, body = (
+            "" if is_blank(row.get(column)) else text_of(place, column, row[column]) for column in ("title", "text")
+        )
+        text = f"{title} {body}".strip()
         name = row.get("_id", row.get("id"))
-        if name is not None:
-            documents.add(text, str(name).strip(), text, body)
-        elif text not in documents.places:
-            documents.add(text, text, body)
+        if is_blank(name):
+            if text not in documents.places:
+                documents.add(text, text, body)
+            continue
+        own = str(name).strip()
+        if own in ids:
+            raise Refused(f"{place}: the id {shortened(own)!r} occurs twice; give each text its own id")
+        ids.add(own)
+        documents.add(text, own, text, body)
     if not place:
-        raise Refused("the corpus or the queries have no rows; give a file with at least one text")
+        raise Refused(f"{path} has no rows; give a file with at least one text")
     return documents
 
 

@@ -152,6 +152,11 @@ def _refuse_table(config: TaskConfig) -> None:
 
 
 def _calibration(config: TaskConfig) -> tuple[str, ...]:
+    if Path(config.calibration).suffix.lower() in (*TABLES, *OTHER_FORMATS):
+        raise Refused(
+            f"task.calibration={shortened(config.calibration)} is a table, but it must have one text per line; save "
+            "one column as a .txt file"
+        )
     return tuple(lines("task.calibration", config.calibration)) if config.calibration else ()
 
 

@@ -19,7 +19,7 @@ Checkpoint = Callable[[str], Path]
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ((*RANDOM, "pooling=[mean,mean]"), r"pooling=\['mean', 'mean'\] has a pooling twice"),
+        ((*RANDOM, "pooling=[mean,mean]"), r"pooling=\[mean,mean\] has a pooling twice"),
         ((*RANDOM, "pooling=[median]"), "there is no pooling=median; "),
         ((*RANDOM, "output=hidden", "pooling=[cls]"), "pooling is for output=embedding, not for output=hidden"),
         ((*RANDOM, "output=hidden", "normalize=on"), "normalize is for output=embedding, not for output=hidden"),

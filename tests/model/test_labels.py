@@ -131,8 +131,15 @@ SEVERAL = {"id2label": {"0": "x", "1": "y"}, "problem_type": "multi_label_classi
         (TOKENS, "sequence_classification", "has a head for tokens: use task=token_classification"),
         (TOKENS, "regression", "has a head for tokens: use task=token_classification"),
         (TOKENS, "stsb", ""),
+        ({"architectures": ["BertModel"]}, "stsb", ""),
+        ({"architectures": ["BertModel"]}, "reranking", "(architectures in config.json: BertModel) has no "
+         "classification head, which task=reranking needs; give a fine-tuned checkpoint"),
+        ({"architectures": ["BertModel"]}, "token_classification", "BertModel) has no classification head"),
+        ({"architectures": ["BertForMaskedLM"], "num_labels": 1}, "regression", "has no classification head"),
+        ({"architectures": ["BertForQuestionAnswering"]}, "sequence_classification", "which "
+         "task=sequence_classification needs; give a fine-tuned checkpoint, or use task=question_answering"),
     ],
-)
+)  # fmt: skip
 def test_a_head_is_for_a_task(config: dict[str, Any], task: str, says: str) -> None:
     assert says in head_fault(config, task)
     assert bool(says) == bool(head_fault(config, task))

@@ -201,6 +201,21 @@ def test_a_checkpoint_without_the_head_is_unsupported(tiny: Callable[[str], tupl
     check_output(folder, Output("embedding", per_token=False))
 
 
+@pytest.mark.parametrize(
+    ("head", "kind", "remedy"),
+    [
+        ("tokens", "score", "output=logits or output=embedding or output=hidden"),
+        ("tokens", "spans", "output=logits or output=embedding or output=hidden"),
+        ("answers", "logits", "output=spans or output=embedding or output=hidden"),
+    ],
+)
+def test_the_remedy_for_a_missing_head_names_the_output_of_the_checkpoint(
+    head: str, kind: str, remedy: str, checkpoint: Callable[[str, str], Path]
+) -> None:
+    with pytest.raises(Unsupported, match=f"give a checkpoint with this head, or use {remedy}$"):
+        check_output(checkpoint("bert", head), Output(kind, per_token=False))
+
+
 def test_a_head_with_another_number_of_labels_is_unsupported(
     checkpoint: Callable[[str, str], Path], tmp_path: Path
 ) -> None:
@@ -267,6 +282,7 @@ def test_a_score_needs_one_output(checkpoint: Callable[[str, str], Path]) -> Non
         ({"architectures": ["BertForSequenceClassification"], "num_labels": 1}, (), "score"),
         ({"architectures": ["BertForSequenceClassification"], "id2label": {"0": "x"}}, ("modules.json",), "score"),
         ({"architectures": ["BertForTokenClassification"]}, (), "logits"),
+        ({"architectures": ["BertForTokenClassification"]}, ("modules.json", "1_Pooling/config.json"), "embedding"),
         ({"architectures": ["BertForQuestionAnswering"]}, (), "spans"),
         ({"architectures": ["BertForMaskedLM"]}, (), "hidden"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ NORMALIZED = ("Transformer", "Pooling", "Normalize")
         ({**OFF, "pooling_mode_max_tokens": True}, NORMALIZED[:2], ("max",), False),
         ({**OFF, "pooling_mode_mean_sqrt_len_tokens": True}, NORMALIZED[:2], ("mean_sqrt_len_tokens",), False),
         ({**OFF, "pooling_mode_cls_token": True, "pooling_mode_max_tokens": True}, NORMALIZED, ("cls", "max"), True),
+        ({**OFF, "pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}, NORMALIZED, ("max", "mean"), True),
         ({"pooling_mode": "cls"}, NORMALIZED[:2], ("cls",), False),
         ({"pooling_mode": ["mean"]}, NORMALIZED, ("mean",), True),
         ({"pooling_mode": "lasttoken"}, NORMALIZED, ("lasttoken",), True),
@@ -86,8 +88,8 @@ def test_pooling_without_files_is_the_normalized_mean(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pooling", "modules", "says"),
     [
-        (OFF, NORMALIZED, "requests no pooling; it must be one or more of mean, cls, max"),
-        ({"pooling_mode": "attention"}, NORMALIZED, "requests attention"),
+        (OFF, NORMALIZED, "1_Pooling/config.json selects no pooling; select one or more of mean, cls, max"),
+        ({"pooling_mode": "attention"}, NORMALIZED, "has the pooling attention, which is not supported; select one"),
         ({"pooling_mode": "cls"}, ("Transformer", "Pooling", "LSTM"), "the module 'LSTM' after the encoder"),
     ],
 )
@@ -114,7 +116,24 @@ def test_an_invalid_length_is_refused(longest: Any, tmp_path: Path) -> None:
         pooling_of(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["{", "{}", "[1]"])
+@pytest.mark.parametrize(
+    ("pooling", "says"),
+    [
+        ({"pooling_mode_mean_tokens": "true"}, 'has pooling_mode_mean_tokens "true"; it must be true or false'),
+        ({"pooling_mode_cls_token": 0, "pooling_mode_mean_tokens": 1}, "has pooling_mode_cls_token 0; it must be true"),
+        ({"word_embedding_dimension": 65, "pooling_mode": "cls"}, "has word_embedding_dimension 65, but the hidden "
+         "size in config.json is 64; give the files of one checkpoint"),
+        ({"embedding_dimension": 65, "pooling_mode": "cls"}, "has embedding_dimension 65, but the hidden size"),
+    ],
+)  # fmt: skip
+def test_invalid_settings_of_a_pooling_are_refused(pooling: Any, says: str, tmp_path: Path) -> None:
+    folder = sentence_encoder(tmp_path / "model", pooling, *NORMALIZED)
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert", "hidden_size": 64}))
+    with pytest.raises(Unavailable, match=re.escape(f"1_Pooling/config.json {says}")):
+        pooling_of(folder)
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[1]", "[]"])
 def test_modules_that_are_not_a_list_are_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "modules.json").write_text(text)
     with pytest.raises(Unavailable, match=r"modules\.json"):

@@ -4,6 +4,7 @@ line."""
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from backends.inputs.batches import InputSource, Tokens, prepare_inputs
 from backends.inputs.calibration_sequences import CalibrationSize, calibration_batches
 from backends.inputs.lengths import Lengths
 from backends.inputs.task_batches import TaskTexts, prepare_task_batches
-from backends.inputs.tokenized import tokenize_texts
+from backends.inputs.tokenized import tokenize_texts, tokenize_words
 from backends.model.heads import head_of
 from backends.model.identity import identity_of
 from backends.model.tokenizer import has_tokenizer, load_tokenizer
@@ -138,6 +139,30 @@ def test_texts_without_a_token_are_refused_and_do_not_loop(text: str, tmp_path: 
     # A single text with tokens is enough.
     assert Tokens.of(folder, "auto", [text, "the cat"], 0).feeds([8], 8, ALL)["input_ids"][0, 1:3].tolist() == [4, 5]
     assert len(tokenize_texts(folder, [text, "the cat"], 16).ids) == 2
+
+
+@pytest.mark.parametrize(
+    ("texts", "longest", "needed", "windows"),
+    [
+        (["the cat"], 2, 3, False),
+        ([["who", "the cat"]], 4, 5, False),
+        ([["who", "the cat"]], 4, 5, True),
+        ([["who", "the cat"]], 1, 5, True),
+    ],
+)
+def test_a_sequence_without_room_for_a_text_is_refused(
+    texts: Sequence[str | Sequence[str]], longest: int, needed: int, windows: bool, tmp_path: Path
+) -> None:
+    folder = word_model(tmp_path / "model")
+    says = rf"has {longest} tokens, but \d special tokens and a token of each text need {needed}; give a longer one"
+    with pytest.raises(Unavailable, match=says):
+        tokenize_texts(folder, texts, longest, windows=windows)
+    assert tokenize_texts(folder, texts, needed, windows=windows).ids[0][1:-1]
+
+
+def test_words_without_room_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="2 special tokens and a token of each text need 3"):
+        tokenize_words(word_model(tmp_path / "model"), [["the", "cat"]], 2)
 
 
 def test_a_text_without_tokens_is_named(tmp_path: Path) -> None:

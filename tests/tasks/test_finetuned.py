@@ -100,7 +100,7 @@ def test_a_long_context_is_read_in_overlapping_windows(checkpoint: Checkpoint) -
 
 def test_a_task_refuses_random_token_ids(tiny: Callable[[str], tuple[Path, str]], shared_cache: ArtifactCache) -> None:
     origin = InputSource(*tiny("bert"), Lengths(), [], 0, "cpu", shared_cache)
-    with pytest.raises(Unavailable, match=r"needs a tokenizer\.json"):
+    with pytest.raises(Unavailable, match=r"add tokenizer\.json to its folder"):
         prepare_task_batches(origin, (Shape(2, 16),), TaskTexts(["one"]))
     made = prepare_task_batches(origin, (Shape(2, 16),), TaskTexts(["one"], random=True))
     assert made.notes["tokens"] == "random"
@@ -125,7 +125,7 @@ def test_f1_is_the_mean_over_the_labels_that_occur(checkpoint: Checkpoint) -> No
 
 
 def test_pairs_need_a_tokenizer(tiny: Callable[[str], tuple[Path, str]]) -> None:
-    with pytest.raises(Unavailable, match=r"needs a tokenizer\.json"):
+    with pytest.raises(Unavailable, match=r"add tokenizer\.json to its folder"):
         tokenize_texts(tiny("bert")[0], [["one", "two"]], 16)
 
 
@@ -224,8 +224,10 @@ def test_questions_with_their_contexts_are_a_task(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("{", "is not JSON"),
-        ('{"data": [{}]}', "not in SQuAD's format: KeyError 'paragraphs'"),
+        ("{", r"is not JSON \(Expecting .*\); give a file in the format of SQuAD 1\.1, e\.g\. dev-v1\.1\.json"),
+        ('{"data": [{}]}', "not in SQuAD's format: it lacks the key 'paragraphs'; give a file"),
+        ("[]", "is not in SQuAD's format; give a file"),
+        ("question,context\n", "is not JSON .*; give a file"),
         ('{"data": []}', "has no questions"),
     ],
 )

@@ -192,6 +192,7 @@ def test_candidates_are_rows_or_lists(tmp_path: Path) -> None:
         ("pairs", "sentence1,sentence2,score\na,b,nan\n", {}, "line 2: score is 'nan'; it must be a number"),
         ("pairs", "sentence1,sentence2,score\na,b,3\nc,d,3\n", {}, "has the score 3; a rank correlation needs "
          "different scores"),
+        ("pairs", "sentence1,sentence2,score\na,b,1_000\n", {}, "line 2: score is '1_000'; it must be a number"),
         ("pairs", "sentence1,sentence2,score\na,,3\n", {}, "line 2: sentence2 is empty"),
         ("regression", "text,score\na,3\nb,3.0\n", {}, "has the score 3; a rank correlation needs different scores"),
         ("regression", "text,label\na,3\n", {}, "name yours, e.g. task.score=label"),
@@ -218,8 +219,12 @@ def test_faulty_rows_are_refused(kind: str, text: str, changes: dict[str, Any], 
 @pytest.mark.parametrize(
     ("kind", "row", "says"),
     [
-        ("pairs", {"sentence1": ["a", "b"], "sentence2": "c", "score": 1}, "sentence1 is a list; it must be a text"),
-        ("regression", {"text": ["a", "b"], "score": 1}, "text is a list; it must be a text (task.text and task.pair"),
+        ("pairs", {"sentence1": ["a", "b"], "sentence2": "c", "score": 1}, "sentence1 is a list; give one text"),
+        ("regression", {"text": ["a", "b"], "score": 1}, "text is a list; give one text"),
+        ("regression", {"text": "a", "score": None}, "score is null; it must be a number"),
+        ("multi_label", {"text": "a", "labels": ["x", None]}, "labels is null; give a text"),
+        ("token_classification", {"tokens": ["a", None], "tags": ["O", "O"]}, "tokens has null in entry 2"),
+        ("token_classification", {"tokens": ["a"], "tags": [None]}, "tags has null in entry 1; give a text"),
         ("retrieval", {"query": "q", "positive": []}, "the query 'q' has no positive"),
         ("retrieval", {"query": "q", "positive": None}, "the query 'q' has no positive"),
         ("reranking", {"query": "q", "candidate": ["a"], "relevance": [1, 0]}, "candidate has 1 entries and relevance "
@@ -237,6 +242,11 @@ def test_faulty_lists_are_refused(kind: str, row: dict[str, Any], says: str, suf
     reason = refusal(config_of(kind, written(tmp_path, suffix, [row])))
     assert says in reason
     assert reason.startswith(str(tmp_path)) or "NOUN" in reason
+
+
+def test_binary_values_are_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, ".parquet", [{"text": b"a", "score": 1}])
+    assert "data.parquet, row 1: text is binary; write the column as text" in refusal(config_of("regression", path))
 
 
 @pytest.mark.parametrize("kind", ["multi_label", "token_classification"])
@@ -261,7 +271,46 @@ def test_a_positive_that_is_not_in_the_corpus_is_refused(tmp_path: Path) -> None
     reason = refusal(config_of("retrieval", path, corpus=str(corpus)))
     assert "corpus.csv: there is no column text; its columns are document; correct their names" in reason
     corpus.write_text("text\n")
-    assert "have no rows" in refusal(config_of("retrieval", path, corpus=str(corpus)))
+    assert "corpus.csv has no rows; give a file" in refusal(config_of("retrieval", path, corpus=str(corpus)))
+
+
+@pytest.mark.parametrize(
+    ("documents", "says"),
+    [
+        ([{"_id": "d", "text": "a dog"}, {"_id": "d", "text": "a cat"}], "line 2: the id 'd' occurs twice; give each "
+         "text its own id"),
+        ([{"_id": "d", "text": ["a dog", "ran"]}], "line 1: text is a list; give one text"),
+        ([{"_id": "d", "text": "a dog", "title": ["a"]}], "line 1: title is a list; give one text"),
+        ([{"_id": "d", "text": "a dog"}, {"_id": "e", "title": "a"}], "line 2: there is no column text; its columns "
+         "are _id, title; add it to the row"),
+    ],
+)  # fmt: skip
+def test_a_faulty_corpus_is_refused(documents: Rows, says: str, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("".join(json.dumps(row) + "\n" for row in documents))
+    path = written(tmp_path, ".csv", [{"query": "who ran", "positive": "d"}])
+    assert f"corpus.jsonl, {says}" in refusal(config_of("retrieval", path, corpus=str(corpus)))
+
+
+@pytest.mark.parametrize("positives", [0, [0]])
+def test_the_number_0_is_an_id(positives: Any, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("".join(json.dumps({"_id": n, "text": text}) + "\n" for n, text in enumerate(("a dog", "rain"))))
+    path = written(tmp_path, ".jsonl", [{"query": "who ran", "positive": positives}])
+    assert load_task(config_of("retrieval", path, corpus=str(corpus))).targets["relevance"] == [[[0, 1.0]]]
+
+
+def test_the_number_0_is_a_label(tmp_path: Path) -> None:
+    rows = [{"text": "a cat", "labels": 0}, {"text": "rain", "labels": 1}, {"text": "sea", "labels": None}]
+    for suffix in (".jsonl", ".parquet"):
+        task = load_task(config_of("multi_label", written(tmp_path, suffix, rows)), {0: "x", 1: "y"})
+        assert task.targets == {"labels": [["0"], ["1"], []]}
+
+
+def test_a_text_may_be_longer_than_the_default_limit_of_csv(tmp_path: Path) -> None:
+    text = "the cat " * 20_000
+    path = written(tmp_path, ".csv", [{"text": text, "score": 1}, {"text": "rain", "score": 2}])
+    assert load_task(config_of("regression", path)).texts[0] == [text.strip()]
 
 
 @pytest.mark.parametrize(
@@ -280,6 +329,12 @@ def test_faulty_qrels_are_refused(qrels: str, says: str, tmp_path: Path) -> None
 def test_a_folder_without_the_files_is_refused(tmp_path: Path) -> None:
     assert f"task.path={tmp_path} has no corpus.jsonl" in refusal(config_of("retrieval", tmp_path))
     folder = beir(tmp_path)
+    queries = (folder / "queries.jsonl").read_text()
+    (folder / "queries.jsonl").write_text(queries.replace("query 1", " "))
+    assert "test.tsv, line 2: the query 'q1' has no text in queries.jsonl; add it" in refusal(
+        config_of("retrieval", folder)
+    )
+    (folder / "queries.jsonl").write_text(queries)
     assert "has no dev.tsv" in refusal(config_of("retrieval", folder, split="dev"))
     assert "is a folder with its own corpus.jsonl; remove task.corpus" in refusal(
         config_of("retrieval", folder, corpus="c.csv")
@@ -293,6 +348,12 @@ def test_an_unreadable_file_of_columns_is_refused(suffix: str, tmp_path: Path) -
     reason = refusal(config_of("pairs", path))
     assert f"data{suffix} cannot be read as {suffix} (" in reason
     assert reason.endswith("write the file again")
+
+
+def test_a_table_of_calibration_texts_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, ".csv", EXAMPLES["pairs"])
+    reason = refusal(config_of("pairs", path, calibration=str(path)))
+    assert reason.endswith("data.csv is a table, but it must have one text per line; save one column as a .txt file")
 
 
 def test_a_task_without_data_is_refused() -> None:

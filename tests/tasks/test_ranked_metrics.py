@@ -63,6 +63,13 @@ def test_retrieval_has_the_figures_worked_by_hand() -> None:
     assert (figures.difference, figures.changed, figures.verdict) == (0, 0, "no difference found")
 
 
+def test_more_ranks_than_documents_need_no_memory(tmp_path: Path) -> None:
+    targets, outputs = hand_set()
+    found = predictions("retrieval", {**targets, "k": 10**12}, outputs, {}, tmp_path)
+    assert found["gains"].shape == (2, 10)
+    assert found["gains"][:, :4].tolist() == [[0, 1, 0, 2], [0, 1, 0, 0]]
+
+
 def test_a_worse_path_is_compared_with_fp32_on_each_metric() -> None:
     targets, reference = hand_set()
     path = reference.copy()
@@ -199,6 +206,20 @@ def test_tokens_that_were_cut_off_have_no_entity(tmp_path: Path) -> None:
     assert (found["found"].tolist(), found["correct"].tolist()) == ([2], [0])
     figures = figures_of("token_classification", tags, logits, checkpoint=folder, **inputs)
     assert values_of(figures) == {"F1": 0, "accuracy": 0}
+
+
+def test_a_token_that_was_cut_off_has_the_tag_o_as_in_seqeval(tmp_path: Path) -> None:
+    from seqeval.metrics import accuracy_score, f1_score
+
+    folder = checkpoint(tmp_path, "B-PER", "O")
+    logits = np.tile(np.array([1, 0], np.float32), (1, 6, 1))
+    gold = [["B-PER", "O", "O", "B-PER", "O"]]
+    predicted = [["B-PER", "B-PER", "O", "O", "O"]]
+    words = np.array([[1, 2, -1, -1, -1]], np.int32)
+    figures = figures_of("token_classification", {"tags": gold}, logits, checkpoint=folder, words=words)
+    expected = {"F1": f1_score(gold, predicted), "accuracy": accuracy_score(gold, predicted)}
+    assert values_of(figures) == pytest.approx(expected)
+    assert expected["accuracy"] == pytest.approx(3 / 5)
 
 
 def test_metrics_are_kept_in_a_record() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "SUM": np.add, "SUB": np.subtract, "PROD": np.multiply, "DIV": np.divide, "MAX": np.maximum, "AND": np.logical_and,
-    "LESS": np.less, "GREATER": np.greater,
+    "LESS": np.less, "GREATER": np.greater, "EQUAL": np.equal,
 }  # fmt: skip
 REDUCED: dict[str, Callable[..., Any]] = {"SUM": np.sum, "MAX": np.max}
 
@@ -59,8 +59,9 @@ class EvaluatedNetwork:
 
     def add_shuffle(self, tensor: Any) -> EvaluatedLayer:
         def reshaped(layer: Any, values: Any) -> Any:
-            return values.reshape([values.shape[axis] if size == 0 else size for axis, size in
-                                   enumerate(layer.reshape_dims)])  # fmt: skip
+            sizes = [values.shape[axis] if size == 0 else size for axis, size in enumerate(layer.reshape_dims)]
+            result = values.reshape(sizes)
+            return result.transpose(layer.second_transpose) if hasattr(layer, "second_transpose") else result
 
         return EvaluatedLayer(reshaped, tensor)
 

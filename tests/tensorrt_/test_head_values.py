@@ -67,8 +67,8 @@ def test_padded_sequences_shorter_than_the_longest_of_the_engine_are_pooled(mode
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_several_poolings_are_concatenated_and_normalized(packed: bool) -> None:
-    modes = ("mean", "weightedmean", "lasttoken")
+@pytest.mark.parametrize("modes", [("mean", "weightedmean", "lasttoken"), ("cls", "lasttoken"), ("cls", "mean")])
+def test_several_poolings_are_concatenated_and_normalized(modes: tuple[str, ...], packed: bool) -> None:
     joined = np.concatenate([expected(mode) for mode in modes], 1)
     scaled = joined / np.linalg.norm(joined, axis=1, keepdims=True)
     found = computed(modes, packed, (Layer("normalize"),), 2 if packed else 0)

@@ -61,36 +61,48 @@ class HeadLayers:
         """
         values = self.layers.reshape(hidden, (0, self.width) if self.packed else (0, 0, self.width)).get_output(0)
         if self.head.pooling:
-            pool = self._pool_packed if self.packed else self._pool_padded
-            pooled = [pool(mode, values) for mode in self.head.pooling]
-            values = pooled[0] if len(pooled) == 1 else self._joined(pooled)
+            values = (self._pooled_packed if self.packed else self._pooled_padded)(values)
         rank = 2 if self.packed or self.head.pooling else 3
         for layer in self.head.layers:
             values = self._layer(layer, values, rank)
         return values
 
-    def _joined(self, tensors: list[trt.ITensor]) -> trt.ITensor:
+    def _pooled_padded(self, hidden: trt.ITensor) -> trt.ITensor:
+        """Return the poolings of each sequence [batch, poolings x E] from [sequence, batch, E]."""
+        pooled = [self._pool_padded(mode, hidden) for mode in self.head.pooling]
+        return pooled[0] if len(pooled) == 1 else self._joined(pooled, 1)
+
+    def _joined(self, tensors: list[trt.ITensor], axis: int) -> trt.ITensor:
         joined = self.network.add_concatenation(tensors)
-        joined.axis = 1
+        joined.axis = axis
         return joined.get_output(0)
 
-    def _pool_packed(self, mode: str, hidden: trt.ITensor) -> trt.ITensor:
-        """Return one vector for each sequence [batch, E]."""
-        if mode == "max":
+    def _pooled_packed(self, hidden: trt.ITensor) -> trt.ITensor:
+        """Return the poolings of each sequence [batch, poolings x E] from [tokens, E].
+
+        Several poolings are one product with the weights of all of them: TensorRT 8.6.0 gave wrong values for two
+        products of the same hidden states, concatenated.
+        """
+        modes = self.head.pooling
+        if "max" in modes:
             raise Unsupported("packed tokens have no max pooling in TensorRT; use layout=fixed, or pooling=mean or cls")
-        begin, end = self._bounds
-        if mode == "cls":
-            return self.network.add_gather(hidden, begin, 0).get_output(0)
-        if mode == "lasttoken":
-            return self.network.add_gather(
-                hidden, self._binary(end, self._integers(np.ones(1, np.int32)), "SUB"), 0
-            ).get_output(0)
-        weights = self._packed_weights(mode)
-        trt = self.layers.api.trt
-        none = trt.MatrixOperation.NONE
+        if not set(modes) - {"cls", "lasttoken"}:
+            begin, end = self._bounds
+            last = self._binary(end, self._integers(np.ones(1, np.int32)), "SUB")
+            places = [begin if mode == "cls" else last for mode in modes]
+            rows = [self.network.add_gather(hidden, place, 0).get_output(0) for place in places]
+            return rows[0] if len(rows) == 1 else self._joined(rows, 1)
         if self.rounded:
             hidden = self._without_other_tokens(hidden)
-        return self.network.add_matrix_multiply(weights, none, hidden, none).get_output(0)
+        weights = [self._packed_weights(mode) for mode in modes]
+        none = self.layers.api.trt.MatrixOperation.NONE
+        stacked = weights[0] if len(modes) == 1 else self._joined(weights, 0)
+        product = self.network.add_matrix_multiply(stacked, none, hidden, none).get_output(0)
+        if len(modes) == 1:
+            return product
+        split = self.layers.reshape(product, (len(modes), -1, self.width))
+        split.second_transpose = (1, 0, 2)
+        return self.layers.reshape(split.get_output(0), (0, len(modes) * self.width)).get_output(0)
 
     @cached_property
     def _bounds(self) -> tuple[trt.ITensor, trt.ITensor]:
@@ -145,6 +157,10 @@ class HeadLayers:
     def _packed_weights(self, mode: str) -> trt.ITensor:
         """Return the weight of each token in each sequence, floating point [batch, tokens]."""
         begin, end = self._bound_columns
+        if mode == "cls":
+            return self._floating(self._binary(self._token_numbers, begin, "EQUAL"))
+        if mode == "lasttoken":
+            return self._floating(self._binary(self._plus_one(self._token_numbers), end, "EQUAL"))
         weights, divisor = self._members, self._floating(self._binary(end, begin, "SUB"))
         if mode == "mean_sqrt_len_tokens":
             divisor = self._unary(divisor, "SQRT")
