@@ -289,7 +289,7 @@ def _parser() -> CommandParser:
     building = parser.add_argument_group("building")
     building.add_argument(
         "--builders", type=int, default=1, metavar="N",
-        help="number of engines that each GPU builds at the same time; 0: each cell builds its own engine; default 1",
+        help="number of engines that each GPU builds at the same time; 0 or the default 1: each cell builds its own",
     )  # fmt: skip
     building.add_argument(
         "--ahead", type=int, metavar="A", help="number of engines that a GPU builds before it measures; default N"
@@ -352,12 +352,14 @@ def _run_engines(
     """Run engines on the devices. Return the engines of GPUs that disappeared meanwhile."""
     waiting = iter(engines)
     ahead = options.ahead or max(1, options.builders)
+    # A single engine that is built just before its measurement needs no process of its own.
+    builders = options.builders if max(options.builders, ahead) > 1 else 0
     with ThreadPoolExecutor(len(devices)) as pool:
         if options.measuring and options.measuring < len(devices):
             building, measuring = devices[: -options.measuring], devices[-options.measuring :]
             running = [pool.submit(batch.divide, waiting, building, measuring, options.builders)]
         else:
-            running = [pool.submit(batch.work, waiting, device, options.builders, ahead) for device in devices]
+            running = [pool.submit(batch.work, waiting, device, builders, ahead) for device in devices]
         try:
             for done in wait(running).done:
                 done.result()

@@ -186,17 +186,22 @@ def test_nothing_starts_after_the_time_limit(tmp_path: Path, capsys: pytest.Capt
 
 
 @pytest.mark.parametrize(
-    ("ahead", "built"),
-    [([], [True, True, False, False, True, False]), (["--ahead", "3"], [True] * 3 + [False] * 3)],
+    ("flags", "built"),
+    [
+        ([], [False] * 3),
+        (["--ahead", "2"], [True, True, False, False, True, False]),
+        (["--builders", "2"], [True, True, False, False, True, False]),
+        (["--builders", "2", "--ahead", "3"], [True] * 3 + [False] * 3),
+    ],
 )
 def test_a_gpu_measures_its_builds_before_new_builds_start(
-    ahead: list[str], built: list[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    flags: list[str], built: list[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "cells.txt"
     file.write_text("-m backend=null null.step_ms=1,2,3\n")
     ran: list[bool] = []
     monkeypatch.setattr(batch.Batch, "run", lambda self, line, *extra: ran.append("until=build" in extra))
-    assert batch.main([str(file), "--builders", "2", *ahead, "repeats=1"]) == 0
+    assert batch.main([str(file), *flags, "repeats=1"]) == 0
     assert ran == built
 
 

@@ -130,7 +130,7 @@ def widened(estimate: Estimate, noise: Noise | None) -> Estimate:
     if noise is None:
         return estimate
     if estimate.processes > 1:
-        return replace(estimate, spread=noise.spread)
+        return replace(estimate, spread=noise.spread, spread_freedom=noise.freedom)
     error = float(np.hypot(estimate.error, noise.spread))
     return replace(estimate, error=error, freedom=noise.freedom, spread=noise.spread)
 

@@ -277,7 +277,10 @@ def test_committed_records_that_differ_only_in_ranges_tie() -> None:
 
 
 def test_two_cards_of_one_name_have_a_larger_spread_than_processes_of_one_card() -> None:
-    here, there = replace(sure(1.0), device="GPU-0", spread=0.05), replace(sure(1.1), device="GPU-1", spread=0.05)
+    here, there = (
+        replace(sure(time), device=device, spread=0.05, spread_freedom=4)
+        for time, device in ((1.0, "GPU-0"), (1.1, "GPU-1"))
+    )
     assert slower(there, replace(here, device="GPU-1"))
     assert not slower(there, here)
     assert not slower(there, replace(here, spread=float("nan")))
