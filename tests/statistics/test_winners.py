@@ -294,6 +294,14 @@ def test_the_spread_is_taken_from_the_nearest_size() -> None:
     ]
 
 
+def test_a_step_longer_than_any_wait_for_the_host_has_the_spread_of_graphs() -> None:
+    plain = study("a", "torch", 0.5, "cuda")
+    graph = replace(study("a", "torch", 0.01, "cuda"), path=replace(plain.path, cuda_graph=True))
+    found = [find_noise([plain, graph], plain.path, 64, milliseconds * 1e6) for milliseconds in (1.4, 1.6)]
+    assert [noise.spread for noise in found if noise] == [plain.variance**0.5, graph.variance**0.5]
+    assert find_noise([plain], plain.path, 64, 1.6e6) == found[0]
+
+
 @pytest.mark.parametrize("lead", [0.0, 0.01, 0.05, 0.3])
 def test_the_confidence_agrees_with_the_test(lead: float) -> None:
     generator = np.random.default_rng(5)
