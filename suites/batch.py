@@ -233,13 +233,14 @@ class Batch:
     def _next_engine(self, waiting: Iterator[list[Line]]) -> list[Line] | None:
         """Return the lines of the next engine; None if there is none.
 
-        When the time is over, print the lines that remain and return None.
+        When the time is over or the batch was stopped, print the lines that remain and return None.
         """
         with self.engine_lock:
             if now_ns() < self.end_ns:
                 return next(waiting, None)
+            reason = "the batch was stopped" if self.stopped else "the time is over"
             for line in chain.from_iterable(waiting):
-                print(f"skipped because the time is over: {shlex.join(line)}", flush=True)
+                print(f"skipped because {reason}: {shlex.join(line)}", flush=True)
             return None
 
     def stop(self) -> None:

@@ -40,8 +40,9 @@ def _parser() -> CommandParser:
         "capacity",
         "Name the cheapest serving configuration for a load and a latency bound.\n\n"
         "The command reads records of suite=serving. For a load that one device does not carry, it simulates several\n"
-        "devices from the measured times of batches. It prints the devices, the margin, the cost and the command that\n"
-        "deploys the configuration. Records must have requests at random times (serving.arrivals=poisson).\n"
+        "devices from the measured times of batches. It prints the devices, the margin (the load that they carry\n"
+        "beyond R, as a share of R), the cost and the command that deploys the configuration. Records must have\n"
+        "requests at random times (serving.arrivals=poisson).\n"
         "Exit status: 0 a configuration was found, 1 there is none, 2 the command was refused.",
         (
             "--load 2000 --bound-ms 10",
@@ -76,7 +77,10 @@ def _run(options: argparse.Namespace) -> int:
     records = [record for folder in folders for record in folder.records("serving")]
     if not records:
         print_bad_records(folders)
-        raise Refused(f"{results} has no records of suite=serving; run some cells, or give another folder as --records")
+        raise Refused(
+            f"{results} has no records of suite=serving; measure some with python -m suites.run suite=serving, or give "
+            "another folder as --records"
+        )
     chosen = _selected(records, options, lengths)
     configurations = plan(chosen, demand)
     if configurations:
@@ -154,7 +158,7 @@ def _nothing(records: Sequence[Record], demand: Demand) -> str:
     shortest = shortest_latency(records, demand)
     if shortest is None:
         return f"{line}: none has enough requests at random times; raise suite.seconds."
-    return f"{line}: the smallest measured value is {digits(shortest)} ms; allow more time."
+    return f"{line}: the smallest measured value is {digits(shortest)} ms; give a longer --bound-ms."
 
 
 if __name__ == "__main__":

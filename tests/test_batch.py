@@ -286,7 +286,7 @@ def test_a_batch_that_ends_stops_all_processes_that_it_started(tmp_path: Path) -
         process.send_signal(signal.SIGTERM)
         printed, _ = process.communicate()
     assert process.returncode == 130
-    assert "skipped because the time is over: backend=null null.step_ms=9" in printed
+    assert "skipped because the batch was stopped: backend=null null.step_ms=9" in printed
     wait_until(lambda: not command_lines_with(str(tmp_path)))
 
 

@@ -46,7 +46,7 @@ LEGENDS = (
     (
         "Triton",
         "tritonserver.md",
-        "What does a Triton server cost under load, and what does its batcher gain?",
+        "How much latency does a Triton server add under load, and how much load does its batcher add?",
         triton_tables.LEGEND,
     ),
     (
@@ -76,8 +76,8 @@ LEGENDS = (
     (
         "Limits",
         "limits.md",
-        "How fast is a step on a share of the SMs, must its engine be built there, and what do two clients of one GPU "
-        "cost each other?",
+        "How fast is a step on a share of the SMs, must its engine be built there, and how much do two clients of "
+        "one GPU slow each other?",
         limits_tables.LEGEND,
     ),
     (

@@ -95,16 +95,17 @@ def _check_profiles(config: RunConfig, shapes: tuple[Shape, ...]) -> None:
         Refused: the engine would have too many profiles, or a shape is in no profile.
     """
     options = backend_options(config)
-    if not hasattr(options, "profiles"):
+    if not getattr(options, "min", []):  # the backend, or its provider, has no profiles
         return
+    group = next(name for name in describe(config.backend).groups if hasattr(getattr(config, name), "min"))
     try:
-        profiles = plan_profiles(shapes, cast(ProfileSettings, options))
+        profiles = plan_profiles(shapes, cast(ProfileSettings, options), group)
     except Unsupported:
         largest = Shape(max(shape.batch for shape in shapes), max(shape.sequence for shape in shapes))
         smallest = Shape(min(shape.batch for shape in shapes), min(shape.sequence for shape in shapes))
         raise Refused(
             f"suite=alignment measures shapes from {smallest} to {largest}; use profiles=dynamic with "
-            f"trt.min=[1,{min(16, smallest.sequence)}] trt.max=[{largest.batch},{largest.sequence}]"
+            f"{group}.min=[1,{min(16, smallest.sequence)}] {group}.max=[{largest.batch},{largest.sequence}]"
         ) from None
     if len(profiles) > MOST_PROFILES:
         raise Refused(

@@ -195,7 +195,11 @@ def _of_commit(typed: str, archive: Archive) -> Side | None:
             return None
         hint = did_you_mean(revision, names_of_commits())
         raise Refused(f"{shortened(typed)}: git has no commit of this name; {hint}give a commit, branch or tag")
-    made = [record for record in archive.records if _is_made_by(record, commit)]
+    try:
+        here = archive.records
+    except Refused:  # the machine may be in the commit only
+        here = []
+    made = [record for record in here if _is_made_by(record, commit)]
     clean = [record for record in made if not (record.maker and record.maker.dirty)]
     if clean:
         records, left_out = usable(clean)

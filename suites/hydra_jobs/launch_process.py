@@ -28,7 +28,7 @@ CONFIG = "launched_cell"
 
 LONGEST_REASON = 600
 
-SLURM_ADVICE = "run sinfo, which must list the partition and its nodes; correct hydra.launcher.KEY=VALUE or SLURM_CONF"
+SLURM_ADVICE = "run sinfo, which must list the partition and its nodes; SLURM_CONF names the cluster"
 
 
 def main(path: Path) -> int:

@@ -99,7 +99,10 @@ class LaunchedSweep:
         if process.returncode and not self._answered and not self._read:
             reason = self.failure or f"its process ended with status {process.returncode}; log: {folder.log}"
             folder.remove()
-            raise Refused(f"hydra/launcher={self.choice.name} started no job: {reason}")
+            raise Refused(
+                f"hydra/launcher={self.choice.name} started no job: {reason}; correct the settings "
+                "hydra.launcher.KEY=VALUE, or leave hydra/launcher out"
+            )
 
     def _report(self, folder: SweepFolder) -> None:
         """Report new lines of progress, new answers, and each new reason why the cluster does not start jobs."""

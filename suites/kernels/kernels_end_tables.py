@@ -6,7 +6,7 @@ from itertools import groupby
 
 from suites.kernels.classes import CLASSES, IDLE, times_by_class
 from suites.kernels.result import KernelsResult
-from suites.kernels.tables import comparisons
+from suites.kernels.tables import TOLERANCE, comparisons, sum_note
 from suites.records.record import OK, Record
 from suites.tables.distinctions import distinctions
 from suites.tables.end_table import (
@@ -47,7 +47,8 @@ def kernels_end_tables(scope: RunScope) -> list[EndTable]:
             title = heading(model, f"{weights} weights, {shape}; ms by class of kernel")
             remarks = (
                 OWN_REMARK,
-                "sum: all classes, as a share of the step; see docs/guides/kernels.md",
+                f"sum: all classes, as a share of the step; !: more than {TOLERANCE:.0%} from the step; the causes are "
+                "in docs/guides/kernels.md",
                 *comparisons(records),
             )
             tables.append(EndTable([machine_title(records[0]), *title], COLUMNS, [Group("", lines)], remarks))
@@ -62,4 +63,4 @@ def _line(record: Record, scope: RunScope, options: str) -> Line:
     spent = [time for time, _ in times_by_class(result.step.kernels).values()]
     assert len(SHORT) == len(CLASSES) + 1
     figures = [digits(time / 1e6) if time else "" for time in (result.step_ns, *spent, result.idle_ns)]
-    return Line([*named, *figures, f"{1 + result.excess:.0%}"])
+    return Line([*named, *figures, f"{1 + result.excess:.0%}{'!' if sum_note(result) else ''}"])

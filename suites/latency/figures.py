@@ -15,7 +15,7 @@ from suites.records.record import Record
 from suites.schema.enums import Rank
 from suites.statistics.stats import Estimate, best_time, estimate, percentile, typical
 from suites.statistics.validity import Judged, Scores, problems, way
-from suites.statistics.winners import Contender, cannot_win_note, comparable, fastest, why_excluded
+from suites.statistics.winners import Contender, cannot_win_note, comparable_step, fastest, path_of, why_excluded
 
 Samples = Sequence[tuple[int, ...]]
 """Samples of each process in ns."""
@@ -210,7 +210,8 @@ class LatencyRow:
     def contender(self) -> Contender:
         """The best time with the spread between processes, and the reason why the row cannot win."""
         request = self.rank is Rank.request
-        time = comparable(self.record, self.best, self.graph, self.batch * self.sequence, request)
+        path = path_of(self.record, self.graph, request)
+        time = comparable_step(self.record, self.best, path, self.batch * self.sequence)
         return Contender(time, "; ".join(why_excluded(self.record, {self.shape}, request)))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from suites.limits.result import ALONE, LimitsResult, LoadTimes
 from suites.tables.markdown import digits, fitted, notes_cell
 
-COLUMNS = ("sharing", "client 1", "p50 ms", "p99 ms", "p99 / alone", "seq/s", "of alone", "notes")
+COLUMNS = ("sharing", "SMs of client 1", "p50 ms", "p99 ms", "p99 / alone", "seq/s", "of alone", "notes")
 
 LEGEND = """\
 Two clients with loads: client 1 sends single requests of the smallest shape, client 2 runs steps of the largest shape
@@ -13,10 +13,12 @@ back to back.
 
 - **sharing**: time slices: two processes without limits. MPS: two processes under one daemon, with
   `CUDA_MPS_ACTIVE_THREAD_PERCENTAGE` in each. green contexts: two threads of one process.
-- **client 1**: its share of the SMs, with their number if it is known; client 2 has the rest. "all": no limit.
-- **p50 ms, p99 ms**: of client 1, from the arrival of a request to its answer in host memory.
-- **seq/s**: of client 2, while client 1 runs.
-- **p99 / alone, of alone**: the same figures as multiples of those of each client alone.
+- **SMs of client 1**: share of the SMs that client 1 has, with their number if it is known. Client 2 has the rest.
+  "all": no limit.
+- **p50 ms, p99 ms**: latency of client 1, from the arrival of a request to its answer in host memory.
+- **seq/s**: throughput of client 2 while client 1 runs, in sequences per second.
+- **p99 / alone**: p99 of client 1, divided by its p99 while client 2 waits.
+- **of alone**: throughput of client 2, divided by its throughput while client 1 waits.
 - **notes**: rejected requests, or why there are no times."""
 
 

@@ -1,4 +1,4 @@
-"""How fast is a step on a share of the SMs, must its engine be built there, and what do two clients cost each other?"""
+"""How fast is a step on a share of the SMs, must its engine be built there, how much do clients slow each other?"""
 
 from __future__ import annotations
 
@@ -64,9 +64,12 @@ class LimitsRound:
 
     @property
     def title(self) -> str:
-        if self.built_share:
-            return f"the engine built on {self.built_share:.0%} of the SMs"
-        return "two processes" if self.loads else "the engine built on all SMs"
+        if self.loads:
+            return "two processes"
+        built = f"{self.built_share:.0%} of the" if self.built_share else "all"
+        (share, *others) = self.shares
+        place = "" if others or share in (1.0, self.built_share) else f", on {share:.0%} of the SMs"
+        return f"the engine built on {built} SMs{place}"
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ Time of a step on a share of the SMs of the GPU, by a green context or by MPS.
 
 - **share**: requested share of the SMs.
 - **SMs**: SMs that the GPU gave, and those that it has. A GPU gives SMs in groups, so it may give more than requested.
-  Empty with MPS, which does not tell it.
+  Empty with MPS, which does not report them.
 - **graph**: whether each step replays a CUDA graph.
 - **p50 ms, p99 ms**: percentiles of the host time of a step until its output is ready.
 - **seq/s**: sequences per second of steps back to back.
@@ -35,9 +35,9 @@ largest.
 - **SMs**: of the client, from a green context; "all" without a limit. Halves are rounded down to groups of SMs.
 - **alone, together**: times while the other client waits, and while it runs steps too. The threads share Python's lock,
   so a step without a CUDA graph may also wait for the other thread.
-- **change**: of p50, by the other client.
+- **change**: of the p50 together against the p50 alone.
 - **seq/s**: sequences per second of the client while both run. Each client waits for a step before it starts the next.
-- **notes**: groups of SMs that are smaller than half."""
+- **notes**: says if a client has less than half of the SMs because the GPU gives them in groups."""
 
 LEGEND = f"{STEPS}\n\n{engine_tables.LEGEND}\n\n{sharing_tables.LEGEND}"
 

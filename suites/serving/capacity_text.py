@@ -78,13 +78,14 @@ class Advice:
         cost, hours = self.cost(found), found.device_hours(self.demand)
         devices = f"{found.replicas} device{'' if found.replicas == 1 else 's'}"
         how = "simulated" if found.simulated else "measured" if found.replicas == 1 else "measured on one device"
-        latency = "" if math.isnan(found.latency_ms) else f", {digits(found.latency_ms)} ms at this load"
+        percentile = f"p{self.demand.percentile:g}"
+        latency = "" if math.isnan(found.latency_ms) else f", {percentile} {digits(found.latency_ms)} ms at this load"
         title = f"{cell.model}, {cell.backend} {cell.precision}: {batching(found.record)}"
         return [
             *textwrap.wrap(one_line(f"{number}{title}"), WIDTH, subsequent_indent="   "),
             f"   {one_line(machine_title(found.record))}",
             f"   {devices} ({how}), margin {found.margin(self.demand):.0%}{latency}",
-            f"   a device carries {digits(found.highest)} requests/s",
+            f"   one device carries {digits(found.highest)} requests/s within the bound",
             f"   {digits(hours)} device hours for a million requests"
             + (f", which cost {digits(cost)}" if cost is not None else ""),
             f"   record {cell.id}",

@@ -92,19 +92,26 @@ def studies(records: Iterable[Record]) -> list[Study]:
     return sorted(study for group in groups.values() for study in _of_group(group))
 
 
-def noise_of(path: PathKey, tokens: int) -> Noise | None:
+def noise_of(path: PathKey, tokens: int, time_ns: float = 0.0) -> Noise | None:
     """Return the noise of a path at a number of tokens (batch times sequence); None if there is no study.
+
+    Without a CUDA graph, a GPU may wait for the host, whose speed differs much between processes. A time above all
+    times of the study of its path does not contain such a wait. Its noise is that of the path's graphs, if studied.
 
     If this path was not studied on this machine, the noise is that of the nearest study. The order is: this machine and
     path; this machine and backend in any precision; this path on another machine of the same kind (CPU or GPU); this
     backend on such a machine; any path on this machine; any path on such a machine. If several studies match, the
     largest spread counts.
     """
-    return find_noise(committed_studies(), path, tokens)
+    return find_noise(committed_studies(), path, tokens, time_ns)
 
 
-def find_noise(available: Sequence[Study], path: PathKey, tokens: int) -> Noise | None:
+def find_noise(available: Sequence[Study], path: PathKey, tokens: int, time_ns: float = 0.0) -> Noise | None:
     """Return the noise of a path from the given studies; see `noise_of`."""
+    graphs = [s for s in available if not path.cuda_graph and s.path == replace(path, cuda_graph=True)]
+    plain = [median for s in available if s.path == path for median in s.medians_ms]
+    if graphs and plain and time_ns > max(plain) * 1e6:
+        return _largest(graphs, tokens)
 
     def kind(other: PathKey) -> tuple[str, bool, bool]:
         return other.device, other.cuda_graph, other.request
@@ -130,7 +137,7 @@ def widened(estimate: Estimate, noise: Noise | None) -> Estimate:
     if noise is None:
         return estimate
     if estimate.processes > 1:
-        return replace(estimate, spread=noise.spread)
+        return replace(estimate, spread=noise.spread, spread_freedom=noise.freedom)
     error = float(np.hypot(estimate.error, noise.spread))
     return replace(estimate, error=error, freedom=noise.freedom, spread=noise.spread)
 

@@ -72,6 +72,7 @@ class Estimate:
         processes, count: number of fresh processes, and of samples in all of them.
         device: UUID of the device that measured; empty if it is not known.
         spread: relative standard deviation between processes of the same path; NaN if it is not known.
+        spread_freedom: degrees of freedom of `spread`; not used while it is NaN.
     """
 
     p50: float
@@ -83,15 +84,14 @@ class Estimate:
     count: int
     device: str = ""
     spread: float = float("nan")
+    spread_freedom: int = 1
 
-    def error_against(self, other: Estimate) -> float:
-        """Return `error`, or for another device of the same name the root of the squares of `error` and `spread`.
+    def spread_against(self, other: Estimate) -> float:
+        """Return `spread` for another device of the same name, else 0.
 
-        Processes on one device do not show how much devices differ.
+        Processes on one device do not show how much devices differ. With one process, `error` has the spread.
         """
-        if self.processes == 1 or self.device == other.device:
-            return self.error
-        return float(np.hypot(self.error, self.spread))
+        return 0.0 if self.processes == 1 or self.device == other.device else self.spread
 
 
 def percentile(samples: Samples, q: float) -> float | None:
@@ -174,7 +174,8 @@ def _p50(time: Estimate | float) -> float:
 def slower(one: Estimate, other: Estimate) -> bool:
     """Return whether `one` is slower than `other` by more than chance explains.
 
-    Welch's t test on logarithms with pooled degrees of freedom.
+    Welch's t test on logarithms. The errors of the two estimates have pooled degrees of freedom. Those of the spread
+    between devices are combined with them by the formula of Satterthwaite (1946).
 
     Raises:
         ValueError: an estimate has no degrees of freedom: it has one process, and no study of others widened it.
@@ -203,8 +204,15 @@ def _difference(one: Estimate, other: Estimate) -> tuple[float, float, float]:
     """Return the difference of the logarithms, its standard error, and the degrees of freedom."""
     if not (one.freedom and other.freedom):
         raise ValueError("an estimate of one process cannot be compared; widen it with a study of processes first")
-    error = float(np.hypot(one.error_against(other), other.error_against(one)))
-    return float(np.log(one.p50 / other.p50)), error, one.freedom + other.freedom
+    parts = [
+        (one.error**2 + other.error**2, one.freedom + other.freedom),
+        (one.spread_against(other) ** 2, one.spread_freedom),
+        (other.spread_against(one) ** 2, other.spread_freedom),
+    ]
+    variance = sum(part for part, _ in parts)
+    uncertain = sum(part**2 / freedom for part, freedom in parts if part)
+    freedom = variance**2 / uncertain if uncertain else one.freedom + other.freedom
+    return float(np.log(one.p50 / other.p50)), variance**0.5, freedom
 
 
 def bounds(drawn: npt.ArrayLike, confidence: float = 0.95) -> tuple[float, float]:

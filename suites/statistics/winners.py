@@ -13,7 +13,7 @@ import numpy as np
 
 from suites.records.measurement import GPU, POWER_CAP, Measurement
 from suites.records.record import Record
-from suites.statistics.noise import PathKey, noise_of, widened
+from suites.statistics.noise import Noise, PathKey, noise_of, widened
 from suites.statistics.stats import Estimate, best_time, estimate_of_figures, slower, typical
 
 OTHERS_ALLOWED = 0.05
@@ -28,19 +28,31 @@ class Contender:
     excluded: str = ""
 
 
-def comparable(record: Record, time: Estimate, cuda_graph: bool, tokens: int, request: bool = False) -> Estimate:
+def comparable(record: Record, time: Estimate, cuda_graph: bool, tokens: int) -> Estimate:
     """Return a time that can be compared with that of another process, or another device of the same name.
 
     Args:
         record: record of the time.
-        time: estimate in any unit.
-        cuda_graph: whether the time is of a replay of a CUDA graph.
+        time: estimate in any unit, also of a sum of steps.
+        cuda_graph: whether the time is of replays of CUDA graphs.
         tokens: batch times sequence length.
-        request: whether the time is of a request instead of a step.
     """
-    cell, machine = record.cell, record.environment.machine
-    path = PathKey(machine, cell.device, cell.backend, cell.precision, cuda_graph, request)
-    return replace(widened(time, noise_of(path, tokens)), device=record.environment.uuid)
+    return _with_noise(record, time, noise_of(path_of(record, cuda_graph), tokens))
+
+
+def comparable_step(record: Record, time: Estimate, path: PathKey, tokens: int) -> Estimate:
+    """Return the time in ns of one step or one request of a path, for a comparison as by `comparable`."""
+    return _with_noise(record, time, noise_of(path, tokens, time.p50))
+
+
+def path_of(record: Record, cuda_graph: bool, request: bool = False) -> PathKey:
+    """Return the path of a time: with or without CUDA graph, of a step or of a request."""
+    cell = record.cell
+    return PathKey(record.environment.machine, cell.device, cell.backend, cell.precision, cuda_graph, request)
+
+
+def _with_noise(record: Record, time: Estimate, noise: Noise | None) -> Estimate:
+    return replace(widened(time, noise), device=record.environment.uuid)
 
 
 def fastest(rows: Sequence[Contender], compared: int = 0) -> list[bool]:

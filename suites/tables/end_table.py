@@ -179,7 +179,7 @@ def rendered(table: EndTable, styled: bool = False) -> str:
         for text in [*below, *([group.note] if group.note else [])]:
             console.print(Text(abbreviated(f"{' ' * (widths[0] + GAP)}{text}", WIDTH)))
     console.print(Text("\n".join(["", *_listed(reasons), *map(_wrapped, table.remarks)])), soft_wrap=True)
-    return "\n".join(line.rstrip() for line in output.getvalue().splitlines())
+    return "\n".join(line.rstrip() for line in output.getvalue().splitlines()).rstrip()
 
 
 def _listed(reasons: Mapping[str, int]) -> list[str]:

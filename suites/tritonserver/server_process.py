@@ -81,7 +81,7 @@ def find_program(server: str, python: str, folder: Path) -> Program:
                               encoding="utf-8", check=False)  # fmt: skip
     except OSError as error:
         raise Unavailable(
-            f"{key} cannot be started: {error.strerror}; give the Python of a virtual environment"
+            f"{key} cannot be started: {error.strerror}; `make triton` installs one in .venv-triton"
         ) from None
     if done.returncode:
         raise Unavailable(
@@ -185,7 +185,7 @@ class TritonServer:
             raise ServerFailed(f"tritonserver ended with status {status}: {self.reason()}")
 
     def reason(self) -> str:
-        """Return the last line of the log that says what is wrong."""
+        """Return the last line of the log that names an error."""
         lines = self.last_lines(200)
         # A model that cannot be loaded has a line of its own; the last error only says that there was one.
         loading = [line for line in lines if "failed to load" in line and "version" in line]

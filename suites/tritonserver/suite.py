@@ -1,4 +1,4 @@
-"""What does a Triton Inference Server cost under load, and what does its batcher gain?"""
+"""How much latency does a Triton Inference Server add under load, and how much load does its batcher add?"""
 
 from __future__ import annotations
 

@@ -350,6 +350,14 @@ def test_variants_of_a_model_are_measured_between_two_rounds_of_the_model(fast_c
             ("backend=trt", "model=minilm", "profiles=dynamic"),
             "use profiles=dynamic with trt.min=[1,8] trt.max=[16,32]",
         ),
+        (
+            ("backend=ort", "ort.provider=tensorrt", "model=minilm", "profiles=dynamic"),
+            "use profiles=dynamic with ort.min=[1,8] ort.max=[16,32]",
+        ),
+        (
+            ("backend=torch_tensorrt", "model=minilm", "profiles=dynamic"),
+            "use profiles=dynamic with torch_tensorrt.min=[1,8] torch_tensorrt.max=[16,32]",
+        ),
     ],
 )
 def test_requests_that_cannot_be_measured_are_refused(arguments: tuple[str, ...], says: str, cli: Cli) -> None:
@@ -366,6 +374,13 @@ def test_sequences_are_not_padded_beyond_the_positions_of_the_model(cli: Cli, tm
     (record,) = read_records(tmp_path / "results", "alignment")
     assert isinstance(record.result, AlignmentResult)
     assert record.result.sweeps == (Sweep("sequence", 4, (511, 512), (8,)),)
+
+
+def test_a_provider_without_engines_has_no_profiles_to_check(tmp_path: Path) -> None:
+    ort, torch = (
+        question_of(tmp_path, f"backend={name}", "model=minilm", "weights=random") for name in ("ort", "torch_eager")
+    )
+    assert ort.sweeps == torch.sweeps
 
 
 def question_of(tmp_path: Path, *overrides: str) -> AlignmentQuestion:

@@ -319,6 +319,17 @@ def test_committed_records_are_read_from_the_repository(capsys: Printed) -> None
     ]
 
 
+@pytest.mark.skipif(not sides.find_commit("HEAD"), reason="the project is not in a git repository")
+def test_the_machine_of_committed_records_need_not_be_in_the_results_folder(
+    write: Callable[..., Path], tmp_path: Path, capsys: Printed
+) -> None:
+    write("r")
+    words = ["commit:HEAD", str(REFERENCE), "--records", str(tmp_path / "r"), "--json"]
+    assert main([*words, "--machine", "h100"]) == 0
+    assert json.loads(capsys.readouterr().out)["a"]["source"].startswith("records in commit ")
+    assert "--machine nowhere: no such machine; choices: cpu-" in refusal([*words, "--machine", "nowhere"], capsys)
+
+
 def test_the_guide_shows_the_output_of_its_command(monkeypatch: pytest.MonkeyPatch, capsys: Printed) -> None:
     monkeypatch.chdir(ROOT)
     page = (ROOT / "docs" / "guides" / "compare.md").read_text(encoding="utf-8")

@@ -23,7 +23,8 @@ from suites.kernels.suite import KernelsQuestion
 from suites.kernels.tables import kernel_class_tables
 from suites.measuring.clock import Effort
 from suites.records.record import BadRecord, Record
-from suites.records.results_folder import read_records
+from suites.records.results_folder import MachineFolder, read_records
+from suites.tables.terminal import Style, end_text
 
 MakeRecord = Callable[..., Record]
 
@@ -270,6 +271,15 @@ def test_two_rows_answer_why_int8_is_not_faster(make_record: MakeRecord) -> None
     assert (second["reformat"], second["sum / step"]) == ("0.600 (1)", "80%")
     assert "the sum is 20% below the step" in text
     assert "above the step" not in text
+
+
+def test_the_table_at_the_end_of_a_run_marks_sums_that_are_not_a_step(make_record: MakeRecord, tmp_path: Path) -> None:
+    full = record_of(make_record, "fp32", 1_000_000, 0, 1_100_000)
+    low = record_of(make_record, "int8", 500_000, 600_000, 1_500_000)
+    text = end_text("kernels", [full, low], MachineFolder(tmp_path, "gpu-a"), Style("torch_eager/fp32"))
+    sums = [line.split()[-1] for line in text.splitlines() if line.startswith("*  null")]
+    assert sums == ["100%", "80%!"]
+    assert "!: more than 5% from the step" in " ".join(text.split())
 
 
 @pytest.mark.parametrize("change", [{"samples": []}, {"kernels": [{"name": "a"}]}, {"profiler": 1}], ids=str)

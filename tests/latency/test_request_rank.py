@@ -199,12 +199,18 @@ def test_requests_of_the_h100_with_one_launch_agree_with_the_findings() -> None:
     records = [record for record in MachineFolder(REFERENCE, H100).records("latency") if record.harness == 4]
     every = [(ranking.workload.model, pair) for ranking, pair in pairs(records, {})]
     ((model, far),) = [(model, pair) for model, pair in every if pair.ratio > NEAR]
+    ((nearest, close),) = [(model, pair) for model, pair in every if 1.03 < pair.ratio <= NEAR]
     section = request_section()
     assert f"is within 5% of the fastest request at {len(every) - 1} of {len(every)} shapes" in section
     assert (model, far.by_gpu.row.shape, far.by_gpu.name) == ("bge_small", (32, 128), "torch_compile fp16, graph")
     assert (far.by_request.name, far.reason.partition(":")[0]) == ("trt fp16, graph", "copy out")
     times = [f"{item.request / 1e6:.3f} ms" for item in (far.by_gpu, far.by_request)]
     assert f"through torch.compile take {times[0]} and through the parser in FP16 {times[1]}" in section
+    assert (nearest, close.by_gpu.row.shape) == ("ms_marco_minilm", (32, 128))
+    assert [pair.name for pair in (close.by_gpu, close.by_request)] == [far.by_gpu.name, far.by_request.name]
+    assert close.by_gpu.row.record.environment.uuid != close.by_request.row.record.environment.uuid
+    times = [f"{item.request / 1e6:.3f} ms" for item in (close.by_gpu, close.by_request)]
+    assert f"with {times[0]} and {times[1]} for the same two paths, which ran on two cards" in section
     found = [pair for model, pair in every if model == "bert_base"]
     assert all(pair.ratio == 1 for pair in found)
     assert f"the same row is the fastest by both ranks at all {len(found)} shapes of version 4" in section
@@ -224,22 +230,6 @@ def test_requests_of_the_h100_with_one_launch_agree_with_the_findings() -> None:
     assert f"With hidden states they take {hidden[0]} and {hidden[1]} at 128 x 128" in section
 
 
-def test_small_models_on_the_h100_agree_with_the_findings() -> None:
-    records = [record for record in MachineFolder(REFERENCE, H100).records("latency") if record.harness == 4]
-    best = {
-        (ranking.workload.model, ranking.batch): ranking.rows[0].row
-        for ranking in rankings(records, {})
-        if ranking.workload.model in ("bge_small", "ms_marco_minilm")
-    }
-    section, named = request_section(), ("backend", "precision")
-    assert [[getattr(row.record.cell, name) for name in named] for row in best.values()] == [
-        ["trt", "int8"], ["torch_compile", "fp16"], ["trt", "int8"], ["trt", "fp16"],
-    ]  # fmt: skip
-    ms = [f"{row.best.p50 / 1e6:.3f} ms" for row in best.values()]
-    assert f"the parser in INT8 wins, with {ms[0]} for bge_small and {ms[2]} for ms_marco_minilm" in section
-    assert f"for bge_small, with {ms[1]}, and for ms_marco_minilm the parser in FP16, with {ms[3]}" in section
-
-
 def test_an_older_timing_of_a_backend_is_not_compared(make_record: MakeRecord) -> None:
     trt, ort = fast_on_the_gpu(make_record)
     newer = with_request(timed(make_record, (1.1, 1.1, 1.1), backend="trt", precision="fp16"), 2)
@@ -257,7 +247,11 @@ def test_every_pair_of_the_h100_beyond_5_percent_has_a_reason_and_a_finding() ->
     section = request_section()
     assert {pair.by_gpu.row.record.cell.backend for _, pair in others} == {"trt"}
     assert {ranking.workload.model for ranking, _ in others} == {"all-MiniLM-L6-v2"}
-    every = [pair for ranking, pair in found if ranking.workload.model == "all-MiniLM-L6-v2"]
+    every = [
+        pair
+        for ranking, pair in found
+        if ranking.workload.model == "all-MiniLM-L6-v2" and pair.by_gpu.row.record.harness < 4
+    ]
     assert f"is within 5% at {len(every) - len(others)} of {len(every)} shapes" in section
     ratios = sorted(round(pair.ratio, 2) for _, pair in others)
     assert f"take {ratios[0]} to {ratios[-1]} times as long as the fastest ones" in section

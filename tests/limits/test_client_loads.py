@@ -226,7 +226,8 @@ def test_the_advice_names_the_sharing_with_the_shortest_p99(shared: tuple[LoadTi
 def test_the_table_compares_each_kind_with_the_clients_alone(make_record: MakeRecord) -> None:
     text = limits_tables([make_record(suite="limits", measurements=(), scores=RESULT)])
     table = rows(text.partition("Two clients with loads:")[2].partition("\n- ")[0])
-    assert [(row["sharing"], row["client 1"], row["p99 / alone"], row["of alone"], row["notes"]) for row in table] == [
+    columns = ("sharing", "SMs of client 1", "p99 / alone", "of alone", "notes")
+    assert [tuple(row[column] for column in columns) for row in table] == [
         ("alone", "all", "1.00x", "100%", ""),
         ("time slices", "all", "6.00x", "80%", "3 requests found a full queue; lower limits.rate"),
         ("MPS", "all", "4.00x", "100%", ""),

@@ -183,6 +183,6 @@ def test_a_run_measures_the_engine_of_each_share(cli: Cli, tmp_path: Path, metho
     assert min(whole.latency) > 1.4 * min(own.latency)  # 6 and 4 ms
     assert len(record.checks) == 6  # two for each share, and two for the engine of 25%
     text = " ".join(done.stdout.split())
-    assert "engines built under a limit" in text
+    assert "engines built on all SMs and on the share, both measured on the share" in text
     assert "Engines: build on the share where the engine runs." in text
     assert "Engines built under a limit" in table_in(tmp_path / "results", "limits").read_text(encoding="utf-8")

@@ -27,6 +27,9 @@ OF_THE_SUITE = {
 }
 """Options of a cell that are not a backend's own."""
 
+OF_FILES = {"library"}
+"""Options of backends that name a file by its content. A cell does not have its path."""
+
 OLDER = 4
 """Records that were made before an option had its present name, or before it was part of the cell."""
 
@@ -34,7 +37,7 @@ OLDER = 4
 def rewritten(cell: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a cell after reading and writing them. Options by value are read by their name."""
     names = {"max-autotune-no-cudagraphs": "max_autotune", True: "on", False: "off"}
-    own = {name: value for name, value in cell["options"].items() if name not in OF_THE_SUITE}
+    own = {name: value for name, value in cell["options"].items() if name not in OF_THE_SUITE | OF_FILES}
     if "compile_mode" in own:
         own["compile_mode"] = names.get(own["compile_mode"], own["compile_mode"])
     options = from_json(describe(cell["backend"]).options, own).for_cell()
@@ -42,7 +45,8 @@ def rewritten(cell: Mapping[str, Any]) -> dict[str, Any]:
         if "reduce_range" in recipe:
             recipe["reduce_range"] = names[recipe["reduce_range"]]
         options["quantization"] = from_json(QuantizationOptions, recipe).for_cell()
-    return options | {name: cell["options"][name] for name in OF_THE_SUITE - {"quantization"} & cell["options"].keys()}
+    unchanged = OF_THE_SUITE - {"quantization"} | OF_FILES
+    return options | {name: cell["options"][name] for name in unchanged & cell["options"].keys()}
 
 
 def test_cells_of_the_reference_keep_their_options() -> None:

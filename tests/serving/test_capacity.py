@@ -134,7 +134,7 @@ def test_the_cheapest_configuration_is_first(make_record: MakeRecord) -> None:
     assert found[1].replicas == 2
     assert found[1].carried > 450
     text = Advice(demand, found, Prices(2.0)).text()
-    assert "1 device (measured), margin 11%, 2.00 ms at this load" in text
+    assert "1 device (measured), margin 11%, p99 2.00 ms at this load" in text
     assert f"which cost {2e6 / 450 / 3600:.2f}" in text
     assert f"python -m suites.deploy {found[0].record.cell.id} REPOSITORY" in text
     assert "2 devices (simulated)" in text
@@ -148,7 +148,7 @@ def test_devices_without_service_times_share_the_load(make_record: MakeRecord) -
     (found,) = plan([replace(record, result=replace(result, service={}))], Demand(450, 10, 99))
     assert (found.replicas, found.simulated, found.carried, found.latency_ms) == (2, False, 600, 8)
     text = Advice(Demand(450, 10, 99), [found], Prices(None)).text()
-    assert "2 devices (measured on one device), margin 33%, 8.00 ms at this load" in text
+    assert "2 devices (measured on one device), margin 33%, p99 8.00 ms at this load" in text
     assert "Measured on one device: each device gets an equal share of the load" in text
     assert "cost" not in text
 
@@ -183,8 +183,8 @@ def test_an_impossible_bound_is_one_line(
     results = written(tmp_path, server_record(make_record, point_at(500, 2)))
     assert main(["--load", "450", "--bound-ms", "1", "--records", results]) == 1
     assert capsys.readouterr().out == (
-        "No record has a load with 99% of latencies within 1 ms: the smallest measured value is 2.00 ms; allow more "
-        "time.\n"
+        "No record has a load with 99% of latencies within 1 ms: the smallest measured value is 2.00 ms; give a longer "
+        "--bound-ms.\n"
     )
 
 

@@ -277,7 +277,10 @@ def test_committed_records_that_differ_only_in_ranges_tie() -> None:
 
 
 def test_two_cards_of_one_name_have_a_larger_spread_than_processes_of_one_card() -> None:
-    here, there = replace(sure(1.0), device="GPU-0", spread=0.05), replace(sure(1.1), device="GPU-1", spread=0.05)
+    here, there = (
+        replace(sure(time), device=device, spread=0.05, spread_freedom=4)
+        for time, device in ((1.0, "GPU-0"), (1.1, "GPU-1"))
+    )
     assert slower(there, replace(here, device="GPU-1"))
     assert not slower(there, here)
     assert not slower(there, replace(here, spread=float("nan")))
@@ -289,6 +292,14 @@ def test_the_spread_is_taken_from_the_nearest_size() -> None:
     assert [noise.spread for noise in nearest if noise] == [
         noise_study.variance**0.5 for noise_study in (small, small, large, large)
     ]
+
+
+def test_a_step_longer_than_any_wait_for_the_host_has_the_spread_of_graphs() -> None:
+    plain = study("a", "torch", 0.5, "cuda")
+    graph = replace(study("a", "torch", 0.01, "cuda"), path=replace(plain.path, cuda_graph=True))
+    found = [find_noise([plain, graph], plain.path, 64, milliseconds * 1e6) for milliseconds in (1.4, 1.6)]
+    assert [noise.spread for noise in found if noise] == [plain.variance**0.5, graph.variance**0.5]
+    assert find_noise([plain], plain.path, 64, 1.6e6) == found[0]
 
 
 @pytest.mark.parametrize("lead", [0.0, 0.01, 0.05, 0.3])

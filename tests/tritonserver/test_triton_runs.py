@@ -1,4 +1,4 @@
-"""suite=tritonserver from the command line without a server: refusals, records that say what is missing, tables."""
+"""suite=tritonserver from the command line without a server: refusals, records that name missing programs, tables."""
 
 from __future__ import annotations
 
