@@ -53,7 +53,8 @@ def stop(folder: Path = FOLDER) -> None:
 
 
 def _start(number: str, folder: Path, token: dict[str, str], *arguments: str) -> None:
-    environment = {**os.environ, **token, NODE: f"{folder}-{number}"}
+    # Without SPT_NOENV, the titles of Ray's processes cover their environment, and NODE is not found.
+    environment = {**os.environ, **token, NODE: f"{folder}-{number}", "SPT_NOENV": "1"}
     temporary = [f"--temp-dir={folder}"] if "--head" in arguments else []
     # Small memory: the jobs return texts of records.
     limits = ("--num-cpus=1", "--num-gpus=0", "--object-store-memory=80000000", "--disable-usage-stats")
