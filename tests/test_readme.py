@@ -75,7 +75,7 @@ def test_other_commands_have_valid_flags_and_files(name: str, capsys: pytest.Cap
     for command in modules(name):
         words = shlex.split(command)[3:]
         assert {word for word in words if word.startswith("--")} <= flags, command
-        files = [word for word in words if word.startswith(("suites/conf/", "results/"))]
+        files = [word for word in words if word.startswith(("suites/conf/", "results/reference"))]
         assert [file for file in files if not (ROOT / file).exists()] == []
         if name == "batch" and words[0] != "FILE":
             assert batch_file(Path(words[0])).exists()

@@ -225,7 +225,7 @@ GPU = Device("cuda", 0, "NVIDIA Old", "GPU-0", (7, 5))
         ("ort", "int8 dynamic", GPU, "device=cpu"),
         ("openvino", "int8", Device(), "scheme=explicit"),
         ("openvino", "int8 dynamic", Device(), "scheme=explicit"),
-        ("openvino", "fp16", Device(), "in FP32, BF16 or INT8"),
+        ("openvino", "fp16", Device(), "the precisions fp32, bf16 and int8; choose one"),
         ("openvino", "bf16", Device(name="Old CPU"), "Old CPU has no BF16 instructions"),
         ("torch_compile", "int8", Device(), "scheme=dynamic"),
         ("torch_compile", "int8 dynamic", GPU, "backend=trt"),
