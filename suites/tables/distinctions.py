@@ -21,7 +21,7 @@ RECIPES = ("smooth", "shift", "exact_residual", "qat_steps", "leave_out", "token
 
 CAPTION = "Options that most rows share. A row names only the options in which it differs."
 
-RARE = {"constraints", *(f"quantization.{name}" for name in RECIPES)}
+RARE = {"constraints", "provider", *(f"quantization.{name}" for name in RECIPES)}
 """Options that a cell has only if they are not the default. They are named even if no row differs."""
 
 

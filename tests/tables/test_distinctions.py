@@ -23,6 +23,7 @@ def made(make_record: MakeRecord, *options: Options, **cell: object) -> list[Rec
         ([{"fusion": "on", "threads": 0}, {"fusion": "off", "threads": 0}], ["fusion=on", "fusion=off"]),
         ([{"rewrites": []}, {"rewrites": ["merged_qkv", "other"]}], ["", "rewrites=merged_qkv+other"]),
         ([{"quantization": {}}, {"quantization": {"tokens": "random"}}], ["", "quantization.tokens=random"]),
+        ([{"provider": "openvino"}], ["provider=openvino"]),
         ([{"profiles": "dynamic"}, {"profiles": "per_shape"}], ["", ""]),
         ([{"level": 3}] * 3 + [{"level": 5}], ["", "", "", "level=5"]),
         ([{"level": 3}] * 3 + [{}], ["", "", "", "level unset"]),
