@@ -26,10 +26,12 @@ from backends.cache import ArtifactCache
 from backends.json_codec import from_json, to_json
 from backends.model.families import FAMILIES
 from backends.model.reference import ModelReference
+from backends.null_ import null
 from backends.null_.null import Costs, NullSession
 from backends.null_.null_options import NullOptions
 from suites.cli.display import STARTED
 from suites.cli.local_settings import interpreters
+from suites.measuring import clock
 from suites.measuring.clock import Effort
 from suites.measuring.measure_run import MeasureRun
 from suites.records.artifacts import Artifacts, BuiltFile
@@ -185,6 +187,18 @@ def fast_cli(tmp_path: Path, shared_cache: ArtifactCache, in_process_stages: Non
         return in_process.command_line([*own, *arguments], ROOT, environment)
 
     return run
+
+
+@pytest.fixture
+def exact_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Install a clock that only programmed costs advance."""
+    now = [0]
+
+    def spend(milliseconds: float) -> None:
+        now[0] += round(1e6 * milliseconds)
+
+    monkeypatch.setattr(null, "_spend", spend)
+    monkeypatch.setattr(clock, "now_ns", lambda: now[0])
 
 
 @pytest.fixture

@@ -18,8 +18,22 @@ def percentile_ms(samples: Sequence[int], percent: float) -> float:
     return float(np.percentile(samples, percent)) / 1e6
 
 
+class Percentiles:
+    """Percentiles in ms of `latency`, which is in ns."""
+
+    latency: tuple[int, ...]
+
+    @property
+    def p50_ms(self) -> float:
+        return percentile_ms(self.latency, 50)
+
+    @property
+    def p99_ms(self) -> float:
+        return percentile_ms(self.latency, 99)
+
+
 @dataclass(frozen=True)
-class LimitedTimes(Part):
+class LimitedTimes(Percentiles, Part):
     """Times of a step at one shape and share, in ns.
 
     Attributes:
@@ -42,14 +56,6 @@ class LimitedTimes(Part):
     units: int = optional(0)
     total: int = optional(0)
     built_share: float = optional(0.0)
-
-    @property
-    def p50_ms(self) -> float:
-        return percentile_ms(self.latency, 50)
-
-    @property
-    def p99_ms(self) -> float:
-        return percentile_ms(self.latency, 99)
 
     @property
     def sequences_per_s(self) -> float:
@@ -118,7 +124,7 @@ threads of one process with a green context each."""
 
 
 @dataclass(frozen=True)
-class LoadTimes(Part):
+class LoadTimes(Percentiles, Part):
     """Host times in ns of two clients that run at the same time, or of each client alone.
 
     Attributes:
@@ -142,14 +148,6 @@ class LoadTimes(Part):
     total: int = optional(0)
     outcome: str = optional("")
     reason: str = optional("")
-
-    @property
-    def p50_ms(self) -> float:
-        return percentile_ms(self.latency, 50)
-
-    @property
-    def p99_ms(self) -> float:
-        return percentile_ms(self.latency, 99)
 
     @property
     def sequences_per_s(self) -> float:

@@ -13,7 +13,6 @@ from conftest import TINY, Cli, json_of, measure_run, table_in
 
 from backends.base import Session, Shape, Unsupported
 from backends.model.reference import ModelReference
-from backends.null_ import null
 from backends.null_.null import Costs, NullSession, null_hidden
 from suites.alignment.alignment_advice import noise, penalty, policies, sentences, variant_change
 from suites.alignment.alignment_plots import relative_times, write_alignment_plots
@@ -21,7 +20,6 @@ from suites.alignment.measure import feeds_of, measure
 from suites.alignment.result import AlignmentResult, SizeVariant, Sweep, TimedShape, padded_size
 from suites.alignment.suite import AlignmentQuestion, TimedRun, joined
 from suites.alignment.tables import alignment_tables, columns_of, model_rows, size_rows
-from suites.measuring import clock
 from suites.measuring.clock import Effort
 from suites.records.record import BadRecord, Record, write_record
 from suites.records.results_folder import MachineFolder, read_records
@@ -37,18 +35,6 @@ STEP_MS = {15: 3.0, 16: 2.0, 17: 4.0, 24: 3.0}
 PROGRAMMED = Costs(other={f"step_ms 4x{size}": cost for size, cost in STEP_MS.items()})
 RUNS = (*(TimedRun(Shape(4, size)) for size in SIZES), TimedRun(Shape(4, 16), True), TimedRun(Shape(4, 24), True))
 QUESTION = AlignmentQuestion((SEQUENCES, BATCHES), RUNS, False, (Shape(4, 16),))
-
-
-@pytest.fixture
-def exact_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Install a clock that only programmed costs advance."""
-    now = [0]
-
-    def spend(milliseconds: float) -> None:
-        now[0] += round(1e6 * milliseconds)
-
-    monkeypatch.setattr(null, "_spend", spend)
-    monkeypatch.setattr(clock, "now_ns", lambda: now[0])
 
 
 def arrays_of(shapes: set[Shape]) -> dict[str, np.ndarray]:

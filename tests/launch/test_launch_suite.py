@@ -14,7 +14,6 @@ from conftest import Cli, json_of, measure_run, table_in
 from markdown_rows import rows
 
 from backends.base import BuildSpec, Device, Session, Shape, Unsupported
-from backends.null_ import null
 from backends.null_.null import Costs, NullSession, null_hidden
 from backends.ort_.description import OrtOptions
 from backends.ort_.ort_session import OrtSession, SessionSettings
@@ -27,30 +26,19 @@ from suites.launch.launch_plots import Row, panels_of, write_launch_plots
 from suites.launch.measure import measure
 from suites.launch.result import LaunchResult, LaunchTimes
 from suites.launch.tables import launch_tables
-from suites.measuring import clock
 from suites.measuring.clock import Effort
 from suites.records.record import BadRecord, Record, write_record
 from suites.records.results_folder import MachineFolder, read_records
 from suites.report import main as report
 from suites.suite import Question
 
+pytestmark = pytest.mark.usefixtures("exact_clock")
+
 MakeRecord = Callable[..., Record]
 SHAPES = (Shape(1, 16), Shape(8, 16))
 EFFORT = Effort(0.05, 0.05, 5, 10, 0.1)
 # At batch 1 the host takes longer than the device, at batch 8 the device.
 PROGRAMMED = Costs(step_ms=4.0, python_ms=1.0, gpu_ms=2.0, capture_ms=5.0, other={"gpu_ms 8x16": 20.0})
-
-
-@pytest.fixture(autouse=True)
-def exact_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Install a clock that only programmed costs advance."""
-    now = [0]
-
-    def spend(milliseconds: float) -> None:
-        now[0] += round(1e6 * milliseconds)
-
-    monkeypatch.setattr(null, "_spend", spend)
-    monkeypatch.setattr(clock, "now_ns", lambda: now[0])
 
 
 def measured(session: Callable[[], Session], cuda_graph: bool = True) -> LaunchResult:

@@ -15,14 +15,12 @@ from markdown_rows import rows
 
 from backends.base import Session, Shape, Unavailable, Unsupported
 from backends.compute_share import ComputeShare, current_share, limited_to
-from backends.null_ import null
 from backends.null_.null import Costs, NullSession, null_hidden
 from suites.limits.limits_advice import sentences
 from suites.limits.measure import measure
 from suites.limits.result import ClientTimes, LimitedTimes, LimitsResult
 from suites.limits.suite import LimitsQuestion, joined
 from suites.limits.tables import limits_tables
-from suites.measuring import clock
 from suites.measuring.clock import Effort
 from suites.measuring.measure_run import MeasureRun
 from suites.records.record import BadRecord, Record
@@ -69,18 +67,6 @@ def measured(run: MeasureRun, question: LimitsQuestion = GREEN) -> LimitsResult:
     assert {check.cuda_graph for check in answer.checks} == {False, run.cuda_graph}
     assert isinstance(answer.result, LimitsResult)
     return answer.result
-
-
-@pytest.fixture
-def exact_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Install a clock that only programmed costs advance."""
-    now = [0]
-
-    def spend(milliseconds: float) -> None:
-        now[0] += round(1e6 * milliseconds)
-
-    monkeypatch.setattr(null, "_spend", spend)
-    monkeypatch.setattr(clock, "now_ns", lambda: now[0])
 
 
 @pytest.mark.usefixtures("exact_clock")
