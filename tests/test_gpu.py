@@ -19,7 +19,11 @@ from suites.measuring.clock import Effort
 from suites.measuring.machine import gpus
 from suites.measuring.request_clock import time_on_device
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not gpus(), reason="no NVIDIA GPU is visible")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not gpus(), reason="no NVIDIA GPU is visible"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # torch.compile warns about torch's own functions
+]
 SHAPE = Shape(128, 128)
 """Large enough that the GPU, and not the launching host, limits the speed of eager steps."""
 EFFORT = Effort(warm_up_s=2, seconds=1, min_samples=50, max_samples=1000, tolerance=0.01)
