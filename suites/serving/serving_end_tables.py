@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from suites.records.record import OK
 from suites.serving.result import SEARCH, LoadPoint, ServingResult
-from suites.serving.tables import load_text, milliseconds, notes_of, sentences, title
+from suites.serving.tables import disturbance, load_text, milliseconds, notes_of, sentences, title
 from suites.tables.end_table import EXCLUDED, Column, EndTable, Group, Line, RunScope, heading
 from suites.tables.markdown import digits, joined, machine_title
 
@@ -24,7 +24,7 @@ def serving_end_tables(scope: RunScope) -> list[EndTable]:
             lines = [Line(["all", *[""] * 6], f"{record.outcome}: {record.reason}", EXCLUDED)]
         else:
             lines = [_line(point) for point in result.points if point.purpose != SEARCH]
-            remarks = sentences(result) if result.highest else []
+            remarks = [*(sentences(result) if result.highest else []), *disturbance(result)]
         titles = heading("serving", title(record))
         tables.append(EndTable([machine_title(record), *titles], COLUMNS, [Group("", lines)], remarks))
     return tables

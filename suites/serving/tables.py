@@ -6,13 +6,14 @@ from collections.abc import Iterable, Sequence
 
 from suites.records.record import Record
 from suites.serving.result import SATURATED, SEARCH, HighestLoad, LoadPoint, ServingResult
+from suites.statistics.winners import OTHERS_ALLOWED
 from suites.tables.markdown import by_machine, digits, fitted, notes_cell, wrapped
 from suites.tables.record_sections import record_section
 from suites.tables.table import Table
 
 COLUMNS = ("load", "requests/s", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "queue p50 ms", "queue p99 ms",
            "batch", "largest", "padding", "graph", "busy", "GPU busy", "mJ/request", "tokenizer µs", "Python µs",
-           "late p99 µs", "requests", "rejected", "failed", "notes")  # fmt: skip
+           "late p99 µs", "other CPU", "requests", "rejected", "failed", "notes")  # fmt: skip
 
 FEWEST = {"p99": 100, "p999": 1000}
 """Fewest answers for which a percentile is shown."""
@@ -46,6 +47,7 @@ load arrive whether or not the server keeps up (open loop), or from clients that
   its token ids as arrays. The packing of a backend is part of its session.
 - **late p99 µs**: error of the load generator: time after its scheduled arrival at which an idle server noticed a
   request. It is part of the latency.
+- **other CPU**: share of the CPU time that other processes took, if it is above 5%. They can delay the server.
 - **requests**: number of requests that arrived.
 - **rejected**: requests that found a full queue. They have no latency.
 - **failed**: requests that are longer than the engine allows, and requests whose pass raised an error.
@@ -65,8 +67,9 @@ def _part(record: Record) -> list[str]:
     result = record.result
     assert isinstance(result, ServingResult)
     lines = [fitted(COLUMNS, [row_of(point, record) for point in result.points], 1)]
-    if result.highest:
-        lines += ["", *(wrapped(f"- {sentence}", "  ") for sentence in sentences(result))]
+    found = [*(sentences(result) if result.highest else []), *disturbance(result)]
+    if found:
+        lines += ["", *(wrapped(f"- {sentence}", "  ") for sentence in found)]
     return lines
 
 
@@ -112,6 +115,18 @@ def sentences(result: ServingResult) -> list[str]:
     few = any(point.offered in decisive and point.sent < FEWEST["p99"] for point in result.points)
     warning = f"A load of the search had fewer than {FEWEST['p99']} requests; raise suite.seconds."
     return [*map(_sentence, result.highest), *([warning] if few else [])]
+
+
+def disturbance(result: ServingResult) -> list[str]:
+    """Return a warning if other processes took much of the CPU time during a load."""
+    shares = [point.cpu_others for point in result.points if (point.cpu_others or 0.0) > OTHERS_ALLOWED]
+    if not shares:
+        return []
+    loads = f"{len(shares)} of {len(result.points)} loads"
+    return [
+        f"Other processes took up to {max(filter(None, shares)):.0%} of the CPU time during {loads}. They can delay "
+        "requests; measure on an idle machine."
+    ]
 
 
 def _sentence(highest: HighestLoad) -> str:
@@ -161,6 +176,7 @@ def row_of(point: LoadPoint, record: Record) -> list[str]:
         _small(point.tokenize_ns / point.answered / 1e3) if point.tokenize_ns and answered else "",
         _small(point.python_ns / 1e3) if answered else "",
         _small(point.late.p99 / 1e3) if point.late.max else "",
+        f"{point.cpu_others:.0%}" if point.cpu_others and point.cpu_others > OTHERS_ALLOWED else "",
         f"{point.sent:,}",
         f"{point.rejected:,}" if point.rejected else "",
         f"{failed:,}" if failed else "",
