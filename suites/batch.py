@@ -53,9 +53,13 @@ def _parser() -> CommandParser:
     parser = CommandParser(
         "batch",
         "Run many cells from a file on all GPUs in a given time, and write their tables at the end.\n\n"
-        "FILE has one cell or sweep per line, as typed after `run`. Text after # is a comment. Lines run in the order\n"
-        "of the file. The same command continues a batch that was stopped, with the engines that were built.\n"
-        "Exit status: 0 all started lines ended well, 1 a line failed, 2 the batch was refused, or with --plan a cell.",
+        "FILE has one cell or sweep per line: the arguments of the command run. Text after # is a comment. Lines run\n"
+        "in the order of the file. On a machine without a GPU, they run on the CPU, and lines that need a GPU do not\n"
+        "start. The same command continues a batch that was stopped, with the engines that were built.\n"
+        "Output: a line for each cell, with its number, its seconds, its outcome and the path of its record, then the\n"
+        "lines that failed, and the tables. Records and tables are files below the folder of results=.\n"
+        "Exit status: 0 all started lines ended well, 1 a line failed or needs a GPU that is not there, 2 the batch\n"
+        "was refused, or with --plan a cell.",
         (
             "tensorrt_grid --builders 4 --seconds 3600",
             "my_cells.txt --ahead 20 suite.warm_up_s=0.5 results=results/mine",
@@ -65,12 +69,17 @@ def _parser() -> CommandParser:
     own = ", ".join(sorted(file.stem for file in (CONF / "batches").glob("*.txt")))
     parser.add_argument("file", type=Path, metavar="FILE", help=f"a file, or the name of a batch of the project: {own}")
     parser.add_argument(
-        "words", nargs="*", default=[], metavar="key=value", help="a group or a key of `run`, added to every line"
+        "words",
+        nargs="*",
+        default=[],
+        metavar="key=value",
+        help="a group or a key of the command run, added to every line",
     )
     building = parser.add_argument_group("building")
     building.add_argument(
         "--builders", type=int, default=1, metavar="N",
-        help="number of engines that each GPU builds at the same time; 0 or the default 1: each cell builds its own",
+        help="number of engines that each GPU builds at the same time; default 1. With 0 or 1, and without --ahead, "
+        "each cell builds its own engine just before it is measured",
     )  # fmt: skip
     building.add_argument(
         "--ahead", type=int, metavar="A", help="number of engines that a GPU builds before it measures; default N"

@@ -118,7 +118,8 @@ def _parser() -> CommandParser:
     parser = CommandParser(
         "serving.generator_limit",
         "Measure at which rates the load generator of suite=serving keeps its schedule on this machine.\n\n"
-        "The server answers each request at once. The duration of a schedule may differ by 1%.",
+        "The server answers each request at once. The duration of a schedule may differ by 1%.\n"
+        "Output: for each rate the error of the duration and the lateness of the requests.",
         ("", "--seconds 5"),
     )
     parser.add_argument(
