@@ -238,7 +238,7 @@ def _parser() -> CommandParser:
         "Output: the number of records of each folder, a line for each case in which one record won, and the command\n"
         "that writes the tables. The records are files below RESULTS.\n"
         "Exit status: 0 all files are joined, 1 this version cannot use a file, 2 the command was refused.",
-        ("node1_results node2_results", "results/runs results/reference --output all_results"),
+        ("node1_results node2_results", f"{RunConfig.results} results/reference --output all_results"),
     )
     parser.add_argument("folders", nargs="+", metavar="DIR", help="folder of results")
     parser.add_argument(
