@@ -22,7 +22,7 @@ from suites.measuring.request_clock import time_on_device
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not gpus(), reason="no NVIDIA GPU is visible"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # torch.compile warns about torch's own functions
+    pytest.mark.filterwarnings("ignore"),  # torch.compile and the profiler warn about torch's own functions
 ]
 SHAPE = Shape(128, 128)
 """Large enough that the GPU, and not the launching host, limits the speed of eager steps."""

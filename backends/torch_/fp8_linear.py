@@ -64,7 +64,7 @@ class Fp8Linear(torch.nn.Module):
         input_scale = scale_of(largest_input, f"the input of {name}")
         weight_scale = scale_of(weight.abs().max().item(), f"the weight of {name}")
         self.weight = torch.nn.Buffer(to_e4m3(weight, torch.tensor(1 / weight_scale)))
-        self.bias = None if bias is None else torch.nn.Buffer(bias.half())
+        self.bias = None if bias is None else torch.nn.Buffer(bias.detach().half())
         # Scales are tensors and not numbers, so that layers of the same sizes share one compiled kernel.
         self.input_scale = torch.nn.Buffer(torch.tensor(input_scale))
         self.weight_scale = torch.nn.Buffer(torch.tensor(weight_scale))
