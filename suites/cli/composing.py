@@ -12,8 +12,11 @@ from suites.schema.refusals import Refused, did_you_mean
 from suites.schema.run_schema import run_schema
 
 if TYPE_CHECKING:
+    from hydra._internal.hydra import Hydra
     from hydra.core.config_loader import ConfigLoader
     from omegaconf import DictConfig
+
+    GetMode = Callable[[Hydra, str | None, list[str]], object]
 
 P = ParamSpec("P")
 Loader = TypeVar("Loader", bound="ConfigLoader")
@@ -36,9 +39,26 @@ def install() -> None:
     of the configuration of the cell would be too late.
     """
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra._internal.hydra import Hydra
 
     load = ConfigLoaderImpl.load_configuration
     ConfigLoaderImpl.load_configuration = _checking(load)  # type: ignore[method-assign, assignment]  # replaced at run time
+    Hydra.get_mode = _reading_mode(Hydra.get_mode)  # type: ignore[method-assign, assignment]  # replaced at run time
+
+
+def _reading_mode(get_mode: GetMode) -> GetMode:
+    """Return a method that reads hydra.mode only if a file can set it.
+
+    Hydra composes a configuration to read this key, and composes it again to run the cell. No file of the project sets
+    the key and no override may, so only a file of --config-dir can.
+    """
+
+    def mode(self: Hydra, config_name: str | None, overrides: list[str]) -> object:
+        folders = self.config_loader.get_search_path().get_path()
+        given = any(folder.provider == "command-line" for folder in folders)
+        return get_mode(self, config_name, overrides) if given else None
+
+    return mode
 
 
 def _checking(load: Callable[Concatenate[Loader, P], DictConfig]) -> Callable[Concatenate[Loader, P], DictConfig]:
@@ -98,9 +118,12 @@ def _check_interpreter(loader: ConfigLoader, hydra: DictConfig) -> None:
     Raises:
         Refused: The chosen interpreter has no file.
     """
-    chosen, choices = hydra.runtime.choices.get("interpreter"), sorted(loader.get_group_options("interpreter"))
+    chosen = hydra.runtime.choices.get("interpreter")
     requested = any(str(word).lstrip("+").startswith("interpreter=") for word in hydra.overrides.task)
-    if requested and chosen is not None and chosen not in choices:
+    if not requested or chosen is None:
+        return
+    choices = sorted(loader.get_group_options("interpreter"))
+    if chosen not in choices:
         hint = did_you_mean(str(chosen), choices)
         raise Refused(f"there is no interpreter={chosen}; {hint}choices: {', '.join(choices)}")
 
