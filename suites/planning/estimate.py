@@ -51,7 +51,7 @@ class Estimate:
 
 def estimate(request: Request, past: PastRuns) -> Estimate | None:
     """Return the estimate from the first machine with similar records; None if there is no such record."""
-    for machine, records in past.sources(request.suite):
+    for machine, records in past.sources(request.suite, request.cell["backend"]):
         if similar := most_similar(request.cell, [record for record in records if record.outcome == OK]):
             same = is_same_cell(request.cell, similar[0])
             return _of_records(request, similar, machine, same)

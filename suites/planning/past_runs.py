@@ -51,10 +51,16 @@ class PastRuns:
                 ) from None
         return self._sources()[0].records(suite)
 
-    def sources(self, suite: str) -> Iterator[tuple[str, list[Record]]]:
-        """Yield machines that have records of a suite, each with its records. This machine comes first."""
-        for folder in self._sources():
-            if records := folder.records(suite):
+    def sources(self, suite: str, backend: str) -> Iterator[tuple[str, list[Record]]]:
+        """Yield machines with records of a suite and a backend, each with these records. This machine comes first.
+
+        Every record of this machine in the results folder is read, so that `bad_files` counts them.
+        """
+        own, *others = self._sources()
+        for folder in (own, *others):
+            if folder is own:
+                own.records(suite)
+            if records := folder.records_of_backend(suite, backend):
                 yield folder.name, records
 
     def bad_files(self) -> int:

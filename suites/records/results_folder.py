@@ -54,8 +54,12 @@ class MachineFolder:
 
     def records(self, suite: str) -> list[Record]:
         """Return the records of a suite, sorted by file name. Files that are not valid records are added to `bad`."""
-        files = (self._record_at(path) for path in self._files(suite))
-        return [record for record in files if record is not None]
+        return list(self.read_files(suite).values())
+
+    def records_of_backend(self, suite: str, backend: str) -> list[Record]:
+        """Return the records of a suite and a backend. It reads only files with the backend in their names."""
+        read = (self._record_at(path) for path in self._files(suite) if f"-{backend}-" in path.name)
+        return [record for record in read if record is not None and record.cell.backend == backend]
 
     def read_files(self, suite: str) -> dict[Path, Record]:
         """Return the records of a suite by file. Files that are not valid records are added to `bad`."""
