@@ -154,6 +154,10 @@ def pytest_unconfigure() -> None:
     isolation.remove()
 
 
+def pytest_runtest_setup() -> None:
+    in_process.freeze_modules()
+
+
 @pytest.fixture
 def cli(tmp_path: Path) -> Cli:
     """Run `python -m suites.run ARGS` in this process, with results and cache in the test's own folder.
