@@ -118,7 +118,7 @@ def _decode(kind: object, data: object, place: str) -> object:
         return _decode_dataclass(kind.kind, data, place, kind.types)
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return _decode_dataclass(kind, data, place)
-    origin, arguments = get_origin(kind), get_args(kind)
+    origin, arguments = _generic(kind)
     if origin in (Union, types.UnionType):
         return _decode_optional(arguments, data, place)
     if origin is tuple or origin is list:
@@ -184,6 +184,18 @@ def _types(kind: type) -> dict[str, object]:
     return typing.get_type_hints(kind)
 
 
+@cache
+def _generic(kind: object) -> tuple[Any, tuple[object, ...]]:
+    """Return the origin and the arguments of a type; the functions of `typing` take as long as the decoding."""
+    return get_origin(kind), get_args(kind)
+
+
+def _is_row(kind: object) -> bool:
+    """Return whether a type is a tuple of a fixed number of scalars."""
+    origin, arguments = _generic(kind)
+    return origin is tuple and all(isinstance(argument, type) and argument in SCALARS for argument in arguments)
+
+
 def _decode_optional(arguments: tuple[object, ...], data: object, place: str) -> object:
     (kind,) = (argument for argument in arguments if argument is not type(None))
     return None if data is None else _decode(kind, data, place)
@@ -200,8 +212,11 @@ def _decode_sequence(
         pairs = enumerate(zip(arguments, data, strict=True))
         return tuple(_decode(kind, item, f"{place}[{index}]") for index, (kind, item) in pairs)
     kind = arguments[0]
-    if kind in (int, str, bool) and all(type(item) is kind for item in data):
-        return origin(data)  # samples of a clock come by the hundred thousand
+    # Samples and windows of a clock come by the hundred thousand, so those of the right types are not decoded singly.
+    if kind in SCALARS and set(map(type, data)) <= {kind}:
+        return origin(data)
+    if _is_row(kind) and all(type(item) is list and tuple(map(type, item)) == _generic(kind)[1] for item in data):
+        return origin(map(tuple, data))
     return origin(_decode(kind, item, f"{place}[{index}]") for index, item in enumerate(data))
 
 

@@ -44,7 +44,8 @@ def test_a_wrong_choice_at_the_end_of_a_sweep_stops_the_sweep(cli: Cli, tmp_path
 def test_a_file_of_the_user_can_start_a_sweep(cli: Cli, compositions: list[object], tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "own.yaml").write_text(
-        "# @package _global_\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    params:\n      batch: '[0],[-1]'\n"
+        f"# @package _global_\nhydra:\n  mode: MULTIRUN\n  sweep: {{dir: {tmp_path / 'sweep'}}}\n"
+        "  sweeper:\n    params:\n      batch: '[0],[-1]'\n"
     )
     done = cli("--config-dir", str(tmp_path), "experiment=own", "backend=null")
     assert "batch=0 is too small" in done.stderr
