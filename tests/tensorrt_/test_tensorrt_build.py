@@ -54,7 +54,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     simulated = Stage()
     watch = SimpleNamespace(
         enter=lambda phase, seconds=None: simulated.estimates.append((phase, seconds)),
-        notes=dict,
+        notes=lambda early: {},
         seconds_in=lambda phase: 12.5,
     )
     log = SimpleNamespace(
