@@ -13,7 +13,6 @@ import pytest
 from fake_api import fake_api
 
 from backends.base import BuildSpec, Device, Shape, Unavailable, Unsupported
-from backends.options import Profiles
 from backends.tensorrt_.build import build, progress
 from backends.tensorrt_.build.build_log import BuildLog
 from backends.tensorrt_.build.durations import BuildKind, estimated_seconds, note_seconds
@@ -354,7 +353,7 @@ def test_the_first_of_several_engines_uses_the_builder_that_started_early(
 
     monkeypatch.setattr(build, "start_early", lambda api, spec: "early")
     monkeypatch.setattr(build, "build_plan", build_plan)
-    options = TensorRTOptions(engines=Engines.per_shape, profiles=Profiles.per_shape)
+    options = replace(OPTIONS, engines=Engines.per_shape)
     spec = replace(SPEC, cache=tmp_path, shapes=(Shape(1, 8), Shape(2, 8)), options=options)
     backend = TensorRT(fake_api)
     backend.start_builder(spec)
