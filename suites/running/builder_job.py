@@ -34,7 +34,7 @@ class BuilderJob(BackendJob[Artifact]):
     """Start the backend's builder, wait, and build.
 
     Attributes:
-        spec: of the build, except for what only the export knows: the shapes and their tokens.
+        spec: of the build. The export may give other shapes and numbers of tokens.
         folder: the folder of the job.
     """
 
