@@ -19,7 +19,11 @@ from suites.measuring.clock import Effort
 from suites.measuring.machine import gpus
 from suites.measuring.request_clock import time_on_device
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not gpus(), reason="no NVIDIA GPU is visible")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not gpus(), reason="no NVIDIA GPU is visible"),
+    pytest.mark.filterwarnings("ignore"),  # torch.compile and the profiler warn about torch's own functions
+]
 SHAPE = Shape(128, 128)
 """Large enough that the GPU, and not the launching host, limits the speed of eager steps."""
 EFFORT = Effort(warm_up_s=2, seconds=1, min_samples=50, max_samples=1000, tolerance=0.01)
@@ -220,6 +224,7 @@ def test_kernels_of_fp8_agree_with_pytorch() -> None:
 
     from backends.torch_ import fp8_kernels
     from backends.torch_.fp8_linear import Fp8Linear
+    from backends.torch_.fp8_linear_gelu import linear_gelu
     from backends.torch_.packed_encoder import attend
 
     generator, device = torch.Generator().manual_seed(0), "cuda"
@@ -238,7 +243,7 @@ def test_kernels_of_fp8_agree_with_pytorch() -> None:
         )
         inverse = inverse[0].abs() + 30
         x = up.rounded(random(rows, inputs).half())
-        check(fp8_kernels.linear_gelu(x, up, inverse), functional.gelu(up.product(x).float()), inverse)
+        check(linear_gelu(x, up, inverse), functional.gelu(up.product(x).float()), inverse)
         hidden, residual, gamma, beta = (
             random(rows, inputs).half(),
             random(rows, inputs).half(),
@@ -254,3 +259,27 @@ def test_kernels_of_fp8_agree_with_pytorch() -> None:
         inverse = torch.tensor(100.0, device=device)
         expected = attend(*qkv.unbind(1), starts, 160).flatten(1)
         check(fp8_kernels.attention(qkv, starts, 160, inverse), expected, inverse)
+
+
+def test_every_tile_of_linear_gelu_agrees_with_pytorch() -> None:
+    import torch
+    from torch.nn import functional
+
+    from backends.torch_ import fp8_linear_gelu
+    from backends.torch_.fp8_linear import Fp8Linear
+
+    torch.manual_seed(0)
+    up = Fp8Linear(torch.randn(1536, 384) / 20, torch.randn(1536), 5.0, "up").to("cuda")
+    inverse = torch.tensor(40.0, device="cuda")
+    x = up.rounded(torch.randn(2999, 384, device="cuda").half())
+    expected = functional.gelu(up.product(x).float())
+    scales = [up.input_scale, up.weight_scale, inverse]
+    for tile in fp8_linear_gelu.TILES:
+        out = torch.empty_like(expected, dtype=x.dtype)
+        arguments = fp8_linear_gelu._arguments(x, up.weight, up.bias, out, scales)
+        tile.pre_hook(dict(zip(("x", "weight", "bias", "out"), arguments, strict=False)) | tile.kwargs)
+        grid = fp8_linear_gelu._programs(2999, 1536, x.device)(tile.kwargs)
+        fp8_linear_gelu._linear_gelu.fn[grid](
+            *arguments, 2999, 1536, 384, True, **tile.kwargs, num_warps=tile.num_warps, num_stages=tile.num_stages
+        )
+        torch.testing.assert_close(out.float() / inverse, expected, rtol=1 / 15, atol=0.01 / inverse.item())

@@ -9,7 +9,8 @@ import torch
 from transformers.activations import GELUActivation
 
 from backends.model.families import family_of, size_of
-from backends.torch_.fp8_linear import Fp8Linear, SigmoidGelu, fits
+from backends.torch_.fp8_gelu import TailGelu
+from backends.torch_.fp8_linear import Fp8Linear, fits
 from backends.torch_.left_out import left_out
 from backends.torch_.merged_linear import PRODUCT, merge_linears, shared_inputs
 
@@ -51,7 +52,7 @@ def convert_to_fp8(
         if isinstance(module, torch.nn.Linear) and layer in selected:
             replacements[name] = Fp8Linear(module.weight.detach(), module.bias, ranges[layer], layer)
         elif isinstance(module, GELUActivation):
-            replacements[name] = SigmoidGelu()
+            replacements[name] = TailGelu()
     encoder.half()
     if choices.fuse:
         replacements |= _fused_blocks(encoder, replacements)
@@ -71,7 +72,7 @@ def _fused_blocks(encoder: torch.nn.Module, replacements: Mapping[str, torch.nn.
         paths = (family.layer_names.module(role, layer) for role in ("ffn_up", "activation", "ffn_down"))
         up, gelu, down = paths
         first, activation, second = (replacements.get(path) for path in (up, gelu, down))
-        if not (isinstance(first, Fp8Linear) and isinstance(activation, SigmoidGelu) and isinstance(second, Fp8Linear)):
+        if not (isinstance(first, Fp8Linear) and isinstance(activation, TailGelu) and isinstance(second, Fp8Linear)):
             continue
         if first.bias is not None:
             fused |= {up: Fp8LinearGelu(first, second), gelu: torch.nn.Identity()}

@@ -12,7 +12,6 @@ import math
 import torch
 
 from backends.base import Unsupported
-from backends.onnx_.gelu import by_sigmoid
 
 E4M3 = torch.float8_e4m3fn
 
@@ -65,7 +64,7 @@ class Fp8Linear(torch.nn.Module):
         input_scale = scale_of(largest_input, f"the input of {name}")
         weight_scale = scale_of(weight.abs().max().item(), f"the weight of {name}")
         self.weight = torch.nn.Buffer(to_e4m3(weight, torch.tensor(1 / weight_scale)))
-        self.bias = None if bias is None else torch.nn.Buffer(bias.half())
+        self.bias = None if bias is None else torch.nn.Buffer(bias.detach().half())
         # Scales are tensors and not numbers, so that layers of the same sizes share one compiled kernel.
         self.input_scale = torch.nn.Buffer(torch.tensor(input_scale))
         self.weight_scale = torch.nn.Buffer(torch.tensor(weight_scale))
@@ -96,46 +95,3 @@ class Fp8Linear(torch.nn.Module):
 def to_e4m3(x: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
     """Round x * inverse to E4M3, limited to LARGEST. `inverse` is FP32 []."""
     return (x.float() * inverse).clamp(-LARGEST, LARGEST).to(E4M3)
-
-
-class SigmoidGelu(torch.nn.Module):
-    """GELU by the formula `by_sigmoid` of backends/onnx_/gelu.py, computed in FP32.
-
-    The kernel of GELU and the rounding to FP8 has so many instructions with erf that they decide its time.
-    """
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return sigmoid_gelu(x)
-
-
-def sigmoid_gelu(x: torch.Tensor) -> torch.Tensor:
-    """Return GELU of `x` in the type of `x`; see `SigmoidGelu`."""
-    return by_sigmoid(x.float(), TensorArithmetic()).to(x.dtype)
-
-
-class TensorArithmetic:
-    """Operations of backends/onnx_/gelu.py on tensors."""
-
-    def add(self, x: torch.Tensor, other: torch.Tensor | float) -> torch.Tensor:
-        return x + other
-
-    def multiply(self, x: torch.Tensor, other: torch.Tensor | float) -> torch.Tensor:
-        return x * other
-
-    def divide(self, x: torch.Tensor, other: float) -> torch.Tensor:
-        return x / other
-
-    def power(self, x: torch.Tensor, exponent: float) -> torch.Tensor:
-        return x**exponent
-
-    def erf(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.erf(x)
-
-    def sigmoid(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.sigmoid(x)
-
-    def tanh(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.tanh(x)
-
-    def clip(self, x: torch.Tensor, edge: float) -> torch.Tensor:
-        return x.clamp(-edge, edge)

@@ -12,7 +12,8 @@ from backends.base import BuildSpec
 from backends.model.output_head import OutputHead
 from backends.options import Switch
 from backends.torch_.description import CompileMode, PackedMode, PackedOptions
-from backends.torch_.fp8_linear import MULTIPLE, Fp8Linear, sigmoid_gelu
+from backends.torch_.fp8_gelu import tail_gelu
+from backends.torch_.fp8_linear import MULTIPLE, Fp8Linear
 from backends.torch_.packed_head import packed_output
 
 Tensors = Mapping[str, torch.Tensor]
@@ -28,7 +29,7 @@ class PackedModel:
         head: None for hidden states.
         products: matrix products in FP8, by name (see `product_weights`). The other products have the type of the
             weights.
-        fused: whether the layers are computed by the kernels of fp8_kernels.py; see `fuses`.
+        fused: whether the layers are computed by Triton kernels, see packed_fp8.py and `fuses`.
     """
 
     weights: Tensors
@@ -85,7 +86,7 @@ def fp8_products(weights: Tensors, ranges: Mapping[str, float]) -> torch.nn.Modu
 
 
 def fuses(weights: Tensors, products: torch.nn.ModuleDict) -> bool:
-    """Return whether fp8_kernels.py supports an encoder: on a GPU, with all products of its layers in FP8."""
+    """Return whether packed_fp8.py supports an encoder: on a GPU, with all products of its layers in FP8."""
     biases = [
         name.removesuffix("_bias")
         for name in weights
@@ -103,7 +104,7 @@ def encode(model: PackedModel, inputs: Tensors, longest: int) -> torch.Tensor:
         longest: number of tokens of the longest sequence, or more.
     """
     weights, norm, product = model.weights, model.norm, model.product
-    gelu = sigmoid_gelu if model.products else functional.gelu
+    gelu = tail_gelu if model.products else functional.gelu
     x = weights["word"][inputs["ids"]] + weights["type"][inputs["segments"]] + weights["position"][inputs["positions"]]
     x = norm(x, "embeddings")
     if "projection_bias" in weights:

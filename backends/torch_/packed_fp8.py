@@ -1,4 +1,4 @@
-"""The layers of a packed encoder in FP8 on a GPU, with the kernels of fp8_kernels.py between the products."""
+"""The layers of a packed encoder in FP8 on a GPU, with Triton kernels between the products."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from backends.torch_.fp8_kernels import add_norm, attention, linear_gelu
+from backends.torch_.fp8_kernels import add_norm, attention
 from backends.torch_.fp8_linear import Fp8Linear
+from backends.torch_.fp8_linear_gelu import linear_gelu
 
 if TYPE_CHECKING:
     from backends.torch_.packed_encoder import PackedModel

@@ -66,14 +66,49 @@ def test_small_models() -> None:
 
 
 def test_embeddings_of_minilm() -> None:
-    best = [newest()["all-MiniLM-L6-v2", batch] for batch in (1, 8, 32, 128)]
-    assert [names(ranking)[0] for ranking in best] == [["trt", "int8"], *[["trt", "fp16"]] * 3]
-    assert [len(ranking.winners) for ranking in best] == [1, 1, 1, 2]
-    assert names(best[-1])[1] == ["trt_plugin", "int8"]
+    batches = (1, 8, 32, 128)
+    best = [newest()["all-MiniLM-L6-v2", batch] for batch in batches]
+    expected = [["trt", "int8"], ["trt", "fp16"], *[["torch_compile", "fp16"]] * 2]
+    assert [names(ranking)[0] for ranking in best] == expected
+    assert all(len(ranking.winners) == 1 for ranking in best)
     ms = [f"{milliseconds(ranking.rows[0].row.best.p50)} ms" for ranking in best]
-    assert f"It takes {ms[0]} at 1 x 128 in INT8, and {ms[1]}, {ms[2]} and {ms[3]} at batch 8, 32 and 128" in FINDINGS
-    measured = {tuple(name) for ranking in best for name in names(ranking)}
-    assert measured == {(backend, p) for backend in ("trt", "trt_plugin") for p in ("fp16", "int8")} | {("ort", "int8")}
+    assert f"the parser in INT8 with {ms[0]}, and at 8 x 128 the parser in FP16 with {ms[1]}" in FINDINGS
+    assert f"torch.compile in FP16, with {ms[2]} and {ms[3]}" in FINDINGS
+    ort = [rows()["all-MiniLM-L6-v2", "ort", "fp16", batch] for batch in batches]
+    *first, last = (f"{milliseconds(row.best.p50)} ms" for row in ort)
+    assert f"ONNX Runtime in FP16 takes {', '.join(first)} and {last}" in FINDINGS
+    order = [backend for backend, _ in names(best[-1])]
+    assert order.index("ort") < order.index("trt")
+
+
+def test_fp8() -> None:
+    batches = (1, 8, 32, 128)
+    figures = {
+        (backend, precision): [f"{milliseconds(best_of(backend, precision, batch))} ms" for batch in batches]
+        for backend, precision in (("torch_packed", "fp8"), ("torch_compile", "fp8"), ("trt_plugin", "int8"))
+    }
+    packed, compiled, plugins = ((", ".join(ms[:-1]), ms[-1]) for ms in figures.values())
+    assert f"It takes {packed[0]} and {packed[1]} at batch 1, 8, 32 and 128" in FINDINGS
+    assert f"and torch.compile {compiled[0]} and {compiled[1]}." in FINDINGS
+    assert f"packed plugins in INT8 take {plugins[0]} and {plugins[1]}. At 128 x 128 the card" in FINDINGS
+    assert all(
+        best_of("torch_packed", "fp8", batch)
+        < min(best_of(backend, p, batch) for backend, p in figures if backend != "torch_packed")
+        for batch in batches[:-1]
+    )
+
+
+def best_of(backend: str, precision: str, batch: int) -> float:
+    """Return the lowest median of BERT-base with hidden states at batch x 128, in ns."""
+    records = [record for record in FOLDER.records("latency") if record.cell.model == "bert_base"]
+    return min(
+        row.best.p50
+        for row in latency_rows(records, {})
+        if row.shape == (batch, 128)
+        and (row.record.cell.backend, row.record.cell.precision) == (backend, precision)
+        and row.record.cell.output == "hidden"
+        and row.record.cell.lengths["distribution"] == "full"
+    )
 
 
 def test_int8_of_onnxruntime() -> None:
