@@ -9,18 +9,19 @@ from suites.running.builder_job import BuilderJob
 from suites.running.deploy_job import DeployJob, SampleJob
 from suites.running.job import BuildJob, ExportJob, Job, LocateJob, MeasureJob, ProbeJob, ScoreJob, StartJob
 
-_TYPES: tuple[type[Job[Any]], ...] = (
-    LocateJob,
-    ProbeJob,
-    ExportJob,
-    BuilderJob,
-    BuildJob,
-    MeasureJob,
-    StartJob,
-    ScoreJob,
-    SampleJob,
-    DeployJob,
-)
-
-JOBS: Mapping[str, type[Job[Any]]] = {job.stage: job for job in _TYPES}
+JOBS: Mapping[str, type[Job[Any]]] = {
+    job.stage: job
+    for job in (
+        LocateJob,
+        ProbeJob,
+        ExportJob,
+        BuilderJob,
+        BuildJob,
+        MeasureJob,
+        StartJob,
+        ScoreJob,
+        SampleJob,
+        DeployJob,
+    )
+}
 """The type of job of each stage."""

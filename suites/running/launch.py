@@ -144,11 +144,12 @@ class WorkerProcess:
 
     def end(self) -> None:
         """End the worker and all processes that it started: none of them may outlive the cell."""
+        process, self._process = self._process, None  # once: another process may get its id
         try:
-            if self._process is not None:
-                _end(self._process)
-                if self._process.stdin is not None:
-                    self._process.stdin.close()
+            if process is not None:
+                _end(process)
+                if process.stdin is not None:
+                    process.stdin.close()
         finally:
             kill_marked(self._mark)
             for reader in self._readers:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from backends.base import BuildSpec, Unavailable, Unsupported
 from backends.cuda import free_memory, use_device
-from backends.profiles import plan_profiles
+from backends.profiles import Profile, plan_profiles
 from backends.tensorrt_.build.build_limits import LimitedThread, limited_thread
 from backends.tensorrt_.build.build_target import BuildTarget, DefineNetwork
 from backends.tensorrt_.build.durations import BuildKind, durations_path, estimated_seconds, note_seconds
@@ -83,8 +83,7 @@ def build_plan(
 ) -> Mapping[str, object]:
     """Build the network that `define` creates, and write the plan to `path` and its layers next to it.
 
-    Args:
-        early: builder of `start_early` in this process.
+    `early` is a builder of `start_early` in this process.
 
     Returns:
         Notes for the record: profiles, sizes in bytes, layers, time by phase, and the log.
@@ -97,26 +96,21 @@ def build_plan(
     options, opens = spec.options_as(TensorRTOptions), not builds_without_gpu(spec)
     free = _free_memory_of(spec.device.index) if opens else SCARCE_MEMORY
     with BuildMonitor(DEFINING if early else STARTING, on_gpu=opens) as watch:
+        started = early or _started(api, spec, free)
         if early is None:
-            started = _started(api, spec, free)
             watch.enter(DEFINING)
-        else:
-            started = early
-        log, limited = started.log, started.limited
-        target = _empty_target(api, started.builder, spec, log)
-        network, config = target.network, target.config
+        target = _empty_target(api, started.builder, spec, started.log)
+        config, log = target.config, target.log
         monitor(api, config, watch, log)
-        layout, notes = define(target)
-        profiles = plan_profiles(spec.shapes, options)
-        _add_profiles(target, [layout.sizes(profile) for profile in profiles])
+        profiles, notes = _defined(target, spec, define)
         timings = timing_cache_path(spec, api.version)
         warm, durations = api.can.timings and load_timings(config, timings), durations_path(timings)
-        kind = BuildKind(spec.precision, network.num_layers, len(profiles), options.optimization_level, warm)
+        kind = BuildKind(spec.precision, target.network.num_layers, len(profiles), options.optimization_level, warm)
 
         def build(phase: str) -> tuple[trt.IHostMemory | None, bool]:
             """Return the plan, and whether a second build would not help."""
             watch.enter(phase, estimated_seconds(durations, kind))
-            if (plan := _serialized(target, limited)) is None:
+            if (plan := _serialized(target, started.limited)) is None:
                 return plan, True
             watch.enter("opening what was built")
             path.write_bytes(memoryview(plan))
@@ -133,8 +127,7 @@ def build_plan(
             raise RuntimeError(f"TensorRT built the engine twice and could not open it: {log.last_error()}")
         if plan is None or _short_of_memory(log):
             raise _failure(api, log, spec, free)
-        _keep_timings(target, timings)
-        note_seconds(durations, kind, watch.seconds_in(BUILDING))
+        _keep_times(target, timings, kind, watch.seconds_in(BUILDING))
     return {
         "profiles": [str(profile) for profile in profiles],
         "engine_bytes": path.stat().st_size,
@@ -146,15 +139,27 @@ def build_plan(
     }
 
 
+def _defined(
+    target: BuildTarget, spec: BuildSpec, define: DefineNetwork
+) -> tuple[tuple[Profile, ...], Mapping[str, object]]:
+    """Define the network and add its profiles. Return the profiles, and notes for the record."""
+    layout, notes = define(target)
+    profiles = plan_profiles(spec.shapes, spec.options_as(TensorRTOptions))
+    _add_profiles(target, [layout.sizes(profile) for profile in profiles])
+    return profiles, notes
+
+
 def _free_memory_of(device: int) -> int:
     """Make a device the current one, and return its free memory in bytes."""
     use_device(device)
     return free_memory()
 
 
-def _keep_timings(target: BuildTarget, path: Path) -> None:
+def _keep_times(target: BuildTarget, path: Path, kind: BuildKind, seconds: float) -> None:
+    """Keep the timings of tactics in `path`, and the seconds of the build next to it."""
     if target.api.can.timings:
         save_timings(target.config, path)
+    note_seconds(durations_path(path), kind, seconds)
 
 
 def _started(api: TensorRTApi, spec: BuildSpec, free: int) -> StartedBuilder:
