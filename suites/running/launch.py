@@ -99,7 +99,7 @@ class WorkerProcess:
         on_progress: Callable[[str, bool], None],
         inherited: int | None = None,
     ) -> None:
-        self._folder, self._temporary = folder, folder / "tmp"
+        self._folder, self._temporary, self._ended = folder, folder / "tmp", False
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "out.json").unlink(missing_ok=True)
         (folder / "job.json").write_text(json.dumps(to_json(job)), encoding="utf-8")
@@ -143,18 +143,19 @@ class WorkerProcess:
         return answer
 
     def end(self) -> None:
-        """End the worker and all processes that it started: none of them may outlive the cell."""
-        process, self._process = self._process, None  # once: another process may get its id
+        """End the worker and all processes that it started: none of them may outlive the cell. Do it once."""
+        if self._ended:
+            return
+        self._ended = True  # later, another process may have its id
         try:
-            if process is not None:
-                _end(process)
-                if process.stdin is not None:
-                    process.stdin.close()
+            if self._process is not None:
+                _end(self._process)
+                if self._process.stdin is not None:
+                    self._process.stdin.close()
         finally:
             kill_marked(self._mark)
             for reader in self._readers:
                 reader.finish()
-            self._readers = []
             self._log.close()
             shutil.rmtree(self._temporary, ignore_errors=True)
 

@@ -258,9 +258,11 @@ def test_a_builder_that_never_starts_ends_at_the_time_limit_of_the_build(fake: F
 def test_a_builder_that_has_ended_takes_no_build(fake: Fake, tmp_path: Path) -> None:
     (tmp_path / "build").mkdir()
     (tmp_path / "build" / "taken").touch()  # of an earlier round
-    builder = fake("os._exit(0)")
+    builder = fake("os.write(1, b'noise' * 500_000); os._exit(0)")
     assert builder.build(build_job(tmp_path), 1000) is None
+    log = (tmp_path / "build" / "log.txt").read_bytes()
     builder.end()
+    assert (tmp_path / "build" / "log.txt").read_bytes() == log
 
 
 def test_a_crash_during_the_build_is_its_failure(fake: Fake, tmp_path: Path) -> None:
