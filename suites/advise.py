@@ -234,10 +234,13 @@ def _parser() -> CommandParser:
     parser = CommandParser(
         "advise",
         "Name the cheapest strategy for a trace of requests of several shapes.\n\n"
-        "Strategies are the records of suite=switching. The command prints the cost of each strategy, and the\n"
-        "cheapest strategy with its margin and confidence. It writes a plot of cost against switching per precision.\n"
+        "Strategies are the records of suite=switching. Output: the cost of each strategy, and the cheapest strategy\n"
+        "with its margin and confidence. For each precision, a plot of cost against switching is written.\n"
         "Exit status: 0 a strategy can serve the trace, 1 no strategy can, 2 the command was refused.",
-        ("trace.txt --memory-mb 8000", "trace.txt results=results/reference machine=h200 precision=fp16"),
+        (
+            "suites/conf/traces/mixed.txt --memory-mb 8000",
+            "suites/conf/traces/mixed.txt results=results/reference machine=h200 precision=fp16",
+        ),
     )
     parser.add_argument(
         "trace",

@@ -40,9 +40,11 @@ def _parser() -> CommandParser:
         "capacity",
         "Name the cheapest serving configuration for a load and a latency bound.\n\n"
         "The command reads records of suite=serving. For a load that one device does not carry, it simulates several\n"
-        "devices from the measured times of batches. It prints the devices, the margin (the load that they carry\n"
-        "beyond R, as a share of R), the cost and the command that deploys the configuration. Records must have\n"
-        "requests at random times (serving.arrivals=poisson).\n"
+        "devices from the measured times of batches. Records must have requests at random times\n"
+        "(serving.arrivals=poisson).\n"
+        "Output: for each configuration, the cheapest one first, the number of devices, the margin (the load that\n"
+        "they carry beyond R, as a share of R), the cost of a million requests and the record. For the cheapest one\n"
+        "also the command that deploys it.\n"
         "Exit status: 0 a configuration was found, 1 there is none, 2 the command was refused.",
         (
             "--load 2000 --bound-ms 10",

@@ -51,8 +51,8 @@ def _parser() -> CommandParser:
     parser = CommandParser(
         "choose",
         "Name the fastest backend and precision for each machine, model and shape in a results folder.\n\n"
-        "The command prints the winner, the runner-up, the speed-up, the confidence and the command that measured the\n"
-        "winner. Rows with wrong outputs are left out. With limits, only rows that meet all of them are compared.\n"
+        "Output: the winner, the runner-up, the speed-up, the confidence and the command that measured the winner.\n"
+        "Rows with wrong outputs are left out. With limits, only rows that meet all of them are compared.\n"
         "Exit status: 0 a row was chosen, 1 no row was chosen or a file was left out, 2 the command was refused.",
         ("", "--p50-ms 10 --task-loss 0.01", "--records results/reference --machine h200 --model minilm --shape 8x128"),
     )

@@ -50,8 +50,9 @@ def _parser() -> CommandParser:
         "compare",
         "Compare the times of two sides, shape by shape, with a verdict for each.\n\n"
         "A side is a record file, a cell id, a backend, a folder of records, or a git commit (commit:REV).\n"
-        "The command pairs equal cells. It prints the ratio B/A of the median times, a confidence interval over\n"
-        "processes, a verdict, and the smallest slowdown that these runs could have shown.\n"
+        "The command pairs equal cells.\n"
+        "Output: for each shape the median times, their ratio B/A, a confidence interval over processes, a verdict,\n"
+        "and the smallest slowdown that these runs could have shown.\n"
         "Exit status: 0 no row of B is slower beyond the tolerance, 1 a row is, 2 the command was refused.",
         (
             "torch_eager torch_compile --records results/reference --machine h100",
@@ -62,7 +63,8 @@ def _parser() -> CommandParser:
     parser.add_argument("b", metavar="B", help="the side that is judged: faster or slower than A")
     parser.add_argument(
         "words", nargs="*", default=[], metavar="key=value",
-        help="with --run: keys of `run` that replace those of the records; with backend=, two commits need no records",
+        help="with --run: keys of the command run that replace those of the records; with backend=, two commits need "
+        "no records",
     )  # fmt: skip
     records = parser.add_argument_group("records")
     records.add_argument(

@@ -41,16 +41,18 @@ def _parser() -> CommandParser:
     parser = CommandParser(
         "deploy",
         "Write a model repository of Triton Inference Server for the model of a record.\n\n"
-        "--server container: the server of NVIDIA's container runs the TensorRT plan, the ONNX file or OpenVINO's\n"
-        "model itself; requests are token ids.\n"
-        "--server python: any server with the Python backend runs the session of the suite; requests are texts or\n"
-        "token ids, answers are embeddings, labels or scores. Its Python needs numpy, the library of the backend and,\n"
-        "for texts, tokenizers.\n"
+        "With --server container, the server of NVIDIA's container runs the TensorRT plan, the ONNX file or\n"
+        "OpenVINO's model itself. Requests are token ids.\n"
+        "With --server python, any server with the Python backend runs the session of the suite. Requests are texts\n"
+        "or token ids, and answers are embeddings, labels or scores. Its Python needs numpy, the library of the\n"
+        "backend and, for texts, tokenizers.\n"
         "Files come from the cache; missing files are exported and built again.\n"
+        "Output: the folder REPOSITORY/NAME with config.pbtxt, the model and manifest.json. The command prints its\n"
+        "path, the rules of batches, and the command that starts the server.\n"
         "Exit status: 0 the model is written, 1 a stage failed, 2 the command was refused.",
         (
             "minilm-ort-int8-0123456789ab.json repository model.path=models/minilm",
-            "minilm-ort-int8-0123456789ab repository --max-queue-delay-us 2000 --instances 2 --force",
+            "minilm-ort-fp32-371a1682cf3b repository --records results/reference --max-queue-delay-us 2000 --force",
         ),
     )
     parser.add_argument("record", metavar="RECORD", help="file of a record (.json), or the id of its cell")

@@ -36,6 +36,8 @@ def _parser() -> CommandParser:
         "doctor",
         "List the backends that this machine can run, and missing parts with a command for each.\n\n"
         "Each library is imported in a process of its own, so a broken library is a line of the report.\n"
+        "Output: a line for each part of the machine and each backend, and for a missing part the command that\n"
+        "installs it.\n"
         "Exit status: 0 at least one backend can run, 1 no backend can run, 2 the command was refused.",
         ("", "--json", "interpreter.trt=/opt/trt/bin/python"),
     )

@@ -31,10 +31,10 @@ def _parser() -> CommandParser:
     parser = CommandParser(
         "export",
         "Write a folder with everything that serves the model of a record.\n\n"
-        "The folder has the ONNX file, OpenVINO's model or the TensorRT plan, the tokenizer, the pooling,\n"
-        "manifest.json with versions and digests, expected outputs of three sentences, and verify.py, which checks\n"
-        "the folder with the runtime and numpy alone. Files come from the cache; missing files are exported and\n"
-        "built again.\n"
+        "Output: the folder DIR. It has the ONNX file, OpenVINO's model or the TensorRT plan, the tokenizer, the\n"
+        "pooling, manifest.json with versions and digests, expected outputs of three sentences, and verify.py, which\n"
+        "checks the folder with the runtime and numpy alone. The command prints the names and sizes of the files.\n"
+        "Files come from the cache; missing files are exported and built again.\n"
         "Exit status: 0 the folder is written, 1 a stage failed, 2 the command was refused.",
         (
             "minilm-ort-int8-0123456789ab.json served model.path=models/minilm",

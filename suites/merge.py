@@ -235,8 +235,10 @@ def _parser() -> CommandParser:
         "The folders do not change, and their files are copied byte for byte. If two folders have a record of one\n"
         "cell and device, one record wins whole: ok before other outcomes, then the newer version of the timing, then\n"
         "more processes, then the later date. Records of another device of that name are those of another machine.\n"
+        "Output: the number of records of each folder, a line for each case in which one record won, and the command\n"
+        "that writes the tables. The records are files below RESULTS.\n"
         "Exit status: 0 all files are joined, 1 this version cannot use a file, 2 the command was refused.",
-        ("node1_results node2_results", "node1_results node2_results --output all_results"),
+        ("node1_results node2_results", f"{RunConfig.results} results/reference --output all_results"),
     )
     parser.add_argument("folders", nargs="+", metavar="DIR", help="folder of results")
     parser.add_argument(

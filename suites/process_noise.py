@@ -44,8 +44,8 @@ def _parser() -> CommandParser:
     parser = CommandParser(
         "process-noise",
         "Calculate from records how much times differ between processes.\n\n"
-        "It writes suites/statistics/process_noise.json, which tables use to judge rows of one process.\n"
-        f"It reads the latency records that have at least {LEAST} equal processes.",
+        f"It reads the latency records that have at least {LEAST} equal processes.\n"
+        "Output: the file suites/statistics/process_noise.json, which tables use to judge rows of one process.",
         ("results/reference", RunConfig.results),
     )
     parser.add_argument("results", type=Path, metavar="RESULTS", help="folder of records, such as results/reference")

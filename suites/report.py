@@ -67,9 +67,9 @@ def _parser() -> CommandParser:
     parser = CommandParser(
         "report",
         "Write the tables of a results folder from its records, and print the paths of the files.\n\n"
-        "The tables of each machine are written to RESULTS/MACHINE/tables, and plots to\n"
-        "RESULTS/MACHINE/plots. With --html the command writes one HTML file for a browser instead. With --csv,\n"
-        "--jsonl or --parquet, it writes one row of data for each cell and shape.\n"
+        "Output: the tables of each machine in RESULTS/MACHINE/tables, and its plots in RESULTS/MACHINE/plots.\n"
+        "With --html it is one HTML file for a browser instead. With --csv, --jsonl or --parquet, it is a file with\n"
+        "one row of data for each cell and shape.\n"
         "Exit status: 0 all records were read, 1 a file was left out, 2 the command was refused.",
         (
             "",

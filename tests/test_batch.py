@@ -16,6 +16,9 @@ from backends.options import Profiles
 from backends.profiles import plan_profiles
 from suites import batch
 from suites.asking import chosen_machine, request
+from suites.batch_runs import line_processes
+from suites.batch_runs.engine_schedule import Batch, Division
+from suites.batch_runs.line_processes import LineProcesses
 from suites.cli import batch_file
 from suites.cli.cell_commands import split_sweep
 from suites.cli.local_settings import register
@@ -136,7 +139,7 @@ def test_a_typo_in_a_line_is_refused_before_any_line_runs(
 def test_known_entries_and_new_ones_with_a_plus_are_accepted(tmp_path: Path) -> None:
     lines = ["model.architecture.hidden_size=64", "+model.architecture.new=3"]
     (tmp_path / "cells.txt").write_text("\n".join(lines))
-    assert batch_file.read_cells(tmp_path / "cells.txt") == [[line] for line in lines]
+    assert batch_file.read_cells(tmp_path / "cells.txt") == [(1, [lines[0]]), (2, [lines[1]])]
 
 
 def test_a_line_that_is_refused_runs_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -146,6 +149,72 @@ def test_a_line_that_is_refused_runs_once(tmp_path: Path, capsys: pytest.Capture
     out = capsys.readouterr().out
     assert out.count("refused: sequence=600 is beyond the 512 positions") == 1
     assert "started: " not in out
+
+
+def without_gpu(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Hide all GPUs. Return the lines that start."""
+    started: list[str] = []
+    monkeypatch.setattr(batch, "gpu_uuids", list)
+    monkeypatch.setattr(chosen_machine, "gpus", list)
+    monkeypatch.setattr(LineProcesses, "run", lambda self, line, *extra: started.append(" ".join(line)))
+    return started
+
+
+def test_lines_that_need_a_gpu_are_named_once_on_a_machine_without_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started = without_gpu(monkeypatch)
+    file = tmp_path / "cells.txt"
+    file.write_text("""# the cells
+backend=trt precision=fp16
+backend=null device=cuda
+backend=null
+
+backend=torch_tensorrt
+-m backend=trt_plugin precision=fp16,int8
+-m backend=torch_eager device=cpu,cuda
+backend=trt trt.target=sm89 until=build
+-m experiment=minilm_precisions
+""")
+    assert batch.main([str(file), "repeats=1"]) == 1
+    assert started == [
+        "backend=null device=cuda", "backend=null", "-m backend=torch_eager device=cpu",
+        "backend=trt trt.target=sm89 until=build", "-m experiment=minilm_precisions",
+    ]  # fmt: skip
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == (
+        "not started: 5 cells of lines 2, 6 to 8: no NVIDIA GPU is visible here (nvidia-smi must list it); "
+        "the other lines run"
+    )
+    assert printed[1:6] == [
+        "failed: backend=trt precision=fp16", "failed: backend=torch_tensorrt",
+        "failed: -m backend=trt_plugin precision=fp16", "failed: -m backend=trt_plugin precision=int8",
+        "failed: -m backend=torch_eager device=cuda",
+    ]  # fmt: skip
+
+
+def test_a_batch_in_which_every_line_needs_a_gpu_is_refused_without_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started = without_gpu(monkeypatch)
+    file = tmp_path / "cells.txt"
+    file.write_text("backend=ort\n")
+    assert batch.main([str(file), "device=cuda"]) == 2
+    assert capsys.readouterr() == ("", (
+        "refused: no NVIDIA GPU is visible here (nvidia-smi must list it), and every line needs one; "
+        "run the batch on a machine with a GPU\n"
+    ))  # fmt: skip
+    assert started == []
+    assert batch.main([str(file), "repeats=1"]) == 0
+    assert started == ["backend=ort"]
+
+
+def test_lines_are_not_checked_for_a_gpu_on_a_machine_with_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = without_gpu(monkeypatch)
+    monkeypatch.setattr(batch, "gpu_uuids", lambda: ["a"])
+    (tmp_path / "cells.txt").write_text("backend=trt\n")
+    assert batch.main([str(tmp_path / "cells.txt"), "repeats=1"]) == 0
+    assert started == ["backend=trt"]
 
 
 def test_a_sweep_is_split_into_its_cells() -> None:
@@ -200,7 +269,7 @@ def test_a_gpu_measures_its_builds_before_new_builds_start(
     file = tmp_path / "cells.txt"
     file.write_text("-m backend=null null.step_ms=1,2,3\n")
     ran: list[bool] = []
-    monkeypatch.setattr(batch.Batch, "run", lambda self, line, *extra: ran.append("until=build" in extra))
+    monkeypatch.setattr(LineProcesses, "run", lambda self, line, *extra: ran.append("until=build" in extra))
     assert batch.main([str(file), *flags, "repeats=1"]) == 0
     assert ran == built
 
@@ -212,8 +281,8 @@ def test_an_engine_that_is_scored_and_timed_is_built_once(monkeypatch: pytest.Mo
     engines = batch_file.group_by_engine([*cells, *own, [batch_file.ACCURACY_SUITE, "task=stsb"], switching])
     assert engines == [cells, [own[0], [batch_file.ACCURACY_SUITE, "task=stsb"]], [own[1]], [switching]]
     ran: list[tuple[str, ...]] = []
-    monkeypatch.setattr(batch.Batch, "run", lambda self, line, *extra: ran.append((*line[:2], *extra)))
-    batch.Batch((), float("inf")).work(iter(engines[:1]), "", 2, 2)
+    monkeypatch.setattr(LineProcesses, "run", lambda self, line, *extra: ran.append((*line[:2], *extra)))
+    Batch(LineProcesses(()), float("inf")).work(iter(engines[:1]), "", Division(2, 2, 0))
     assert ran[0] == ("suite=accuracy", "task=stsb", "until=build")
     assert sorted(ran[1:3]) == [("suite=accuracy", "task=banking77"), ("suite=accuracy", "task=stsb")]
     lines = [("suite=latency", "task=stsb"), ("suite=latency", "task=banking77")]
@@ -231,7 +300,7 @@ def test_some_gpus_build_and_others_measure(
     file.write_text("-m backend=null null.step_ms=1,2,3\n")
     ran: list[tuple[str, ...]] = []
     monkeypatch.setattr(batch, "gpu_uuids", lambda: ["a", "b", "c"])
-    monkeypatch.setattr(batch.Batch, "run", lambda self, line, *extra: ran.append((line[-1], *extra)))
+    monkeypatch.setattr(LineProcesses, "run", lambda self, line, *extra: ran.append((line[-1], *extra)))
     assert batch.main([str(file), "--builders", "2", "--measuring", "1"]) == 0
     steps = [f"null.step_ms={step}" for step in (1, 2, 3)]
     assert sorted(line for line, *extra in ran if extra == ["gpu=2"]) == steps
@@ -265,7 +334,7 @@ def test_cells_of_a_gpu_that_disappears_run_on_the_others(
             return "", ""
 
     monkeypatch.setattr(batch, "gpu_uuids", lambda: list(present))
-    monkeypatch.setattr(batch, "subprocess", SimpleNamespace(Popen=Process, DEVNULL=None, PIPE=None))
+    monkeypatch.setattr(line_processes, "subprocess", SimpleNamespace(Popen=Process, DEVNULL=None, PIPE=None))
     assert batch.main([str(file), "--builders", "0", "suite=accuracy"]) == 0
     assert sorted(ended) == [f"null.step_ms={step}" for step in (1, 2, 3, 4)]
     assert "gpu=0 has disappeared; another GPU runs: " in capsys.readouterr().out

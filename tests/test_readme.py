@@ -76,6 +76,7 @@ def test_other_commands_have_valid_flags_and_files(name: str, capsys: pytest.Cap
         words = shlex.split(command)[3:]
         assert {word for word in words if word.startswith("--")} <= flags, command
         files = [word for word in words if word.startswith(("suites/conf/", "results/reference"))]
+        files += words[:1] if name == "advise" and not words[0].isupper() else []
         assert [file for file in files if not (ROOT / file).exists()] == []
         if name == "batch" and words[0] != "FILE":
             assert batch_file(Path(words[0])).exists()
@@ -83,11 +84,28 @@ def test_other_commands_have_valid_flags_and_files(name: str, capsys: pytest.Cap
             assert done.returncode == 0, done.stderr
 
 
+OF_COMMITTED_RECORDS = [command for name in ("advise", "choose") for command in modules(name)
+                        if "results/reference" in command]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", OF_COMMITTED_RECORDS)
+def test_commands_that_read_committed_records_have_an_answer(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such a command works in a new clone, so its files are in the project too. `choose` returns 1 without a winner."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("suites.advise.write_plots", lambda *arguments: [])
+    words = shlex.split(command)
+    assert importlib.import_module(words[2]).main(words[3:]) < (2 if "choose" in command else 1)
+    assert capsys.readouterr().out
+
+
 def test_every_command_is_checked() -> None:
     checked = [command for name in ("run", "search", *OTHERS) for command in modules(name)]
     assert sorted(checked) == COMMANDS
     assert len([command for command in commands(README) if "suites.run" in command]) == 6
     assert len(checked) >= 40
+    assert {command.split()[2] for command in OF_COMMITTED_RECORDS} == {"suites.advise", "suites.choose"}
 
 
 def test_make_targets_exist() -> None:

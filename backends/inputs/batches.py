@@ -18,10 +18,12 @@ from backends.cache import ArtifactCache
 from backends.inputs.lengths import Lengths
 from backends.model.checkpoint import input_names, load_encoder, run_encoder
 from backends.model.checkpoint_files import read_config
-from backends.model.families import padding_id, vocabulary_of
+from backends.model.families import padding_id, uncounted_id, vocabulary_of
 from backends.model.heads import head_of
 from backends.model.tokenizer import (
+    check_counted,
     check_ids,
+    counted,
     has_tokenizer,
     ids_out_of_range,
     load_tokenizer,
@@ -45,6 +47,7 @@ class Tokens:
         pad: id of padding.
         vocabulary: number of rows of the model's embedding; 0 if ids need no check.
         beyond: texts of the tokens without a row in the embedding, by id.
+        uncounted: id of tokens without a position of their own, see `uncounted_id`; None if ids need no check.
     """
 
     kind: str
@@ -54,6 +57,7 @@ class Tokens:
     pad: int
     vocabulary: int = 0
     beyond: Mapping[int, str] = field(default_factory=dict)
+    uncounted: int | None = None
 
     @classmethod
     def of(cls, folder: Path, kind: str, texts: Sequence[str], seed: int) -> Tokens:
@@ -63,7 +67,7 @@ class Tokens:
             Unavailable: `kind` is "text" and the checkpoint has no tokenizer, or the tokenizer makes no tokens.
         """
         config = read_config(folder)
-        pad, vocabulary = padding_id(config), vocabulary_of(config)
+        pad, vocabulary, uncounted = padding_id(config), vocabulary_of(config), uncounted_id(config)
         if kind == "text" and not has_tokenizer(folder):
             raise Unavailable("lengths.tokens=text needs a tokenizer.json, which this checkpoint lacks; use random")
         if kind == "text" or (kind == "auto" and has_tokenizer(folder)):
@@ -73,9 +77,10 @@ class Tokens:
                 raise no_tokens_error(" (INT8: task.calibration=FILE), or, for latency, use lengths.tokens=random")
             prefix, suffix = special_tokens_of(tokenizer, texts)
             beyond = ids_out_of_range(tokenizer, [*ids, prefix, suffix], vocabulary)
-            return cls("text", tuple(tuple(row) for row in ids), prefix, suffix, pad, vocabulary, beyond)
-        first, last = min(2, vocabulary - 1), min(3, vocabulary - 1)
-        rows = np.random.default_rng(seed).integers(10 if vocabulary > 10 else 0, vocabulary, (64, 24)).tolist()
+            return cls("text", tuple(tuple(row) for row in ids), prefix, suffix, pad, vocabulary, beyond, uncounted)
+        first, last = counted(np.minimum((2, 3), vocabulary - 1), uncounted, vocabulary).tolist()
+        drawn = np.random.default_rng(seed).integers(10 if vocabulary > 10 else 0, vocabulary, (64, 24))
+        rows = counted(drawn, uncounted, vocabulary).tolist()
         return cls("random", tuple(tuple(row) for row in rows), (first,), (last,), pad)
 
     @property
@@ -103,7 +108,7 @@ class Tokens:
             rows: index of the first sentence of each row; 0, 1, 2, ... if empty.
 
         Raises:
-            Unavailable: a token has no row in the model's embedding.
+            Unavailable: a token has no row in the model's embedding, or no position of its own.
         """
         ids = np.full((len(lengths), sequence), self.pad, np.int32)
         mask = np.zeros((len(lengths), sequence), np.int32)
@@ -113,6 +118,7 @@ class Tokens:
             mask[row, :length] = 1
         if self.vocabulary:
             check_ids(np.unique(ids).tolist(), self.beyond, self.vocabulary)
+        check_counted([ids[mask > 0]], self.uncounted)
         arrays = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
         return {name: arrays[name] for name in names}
 

@@ -11,9 +11,11 @@ import numpy as np
 
 from backends.base import Array, Shape, Unavailable
 from backends.model.checkpoint_files import read_config
-from backends.model.families import padding_id, token_types_of, vocabulary_of
+from backends.model.families import padding_id, token_types_of, uncounted_id, vocabulary_of
 from backends.model.tokenizer import (
+    check_counted,
     check_ids,
+    counted,
     gives_token_types,
     has_tokenizer,
     ids_out_of_range,
@@ -154,7 +156,8 @@ def _check(features: Features, tokenizer: PreTrainedTokenizerBase, pairs: bool, 
     """Check that the model accepts the rows.
 
     Raises:
-        Unavailable: no row has a token of a text, a row is empty, or a token or its type has no embedding.
+        Unavailable: no row has a token of a text, a row is empty, a token or its type has no embedding, or a token has
+            no position of its own.
     """
     around = tokenizer.num_special_tokens_to_add(pair=pairs)
     if not any(len(row) > around for row in features.ids):
@@ -164,6 +167,7 @@ def _check(features: Features, tokenizer: PreTrainedTokenizerBase, pairs: bool, 
     vocabulary, types = vocabulary_of(config), token_types_of(config)
     beyond = ids_out_of_range(tokenizer, features.ids, vocabulary)
     check_ids(beyond, beyond, vocabulary)
+    check_counted(features.ids, uncounted_id(config))
     if types and max(max(row) for row in features.types) >= types:
         raise Unavailable(
             f"the tokenizer gives token types above the {types} of the model; "
@@ -221,10 +225,11 @@ def _token_offsets(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> 
 
 
 def _random(texts: Sequence[str], longest: int, seed: int, config: Mapping[str, object]) -> Features:
-    generator, most = np.random.default_rng(seed), vocabulary_of(config) - 1
-    first, last = min(2, most), min(3, most)
-    low, high = (10, min(400, most + 1)) if most >= 10 else (0, most + 1)
-    words = [generator.integers(low, high, max(1, len(text.split()))).tolist() for text in texts]
+    generator, vocabulary, uncounted = np.random.default_rng(seed), vocabulary_of(config), uncounted_id(config)
+    first, last = counted(np.minimum((2, 3), vocabulary - 1), uncounted, vocabulary).tolist()
+    low, high = (10, min(400, vocabulary)) if vocabulary > 10 else (0, vocabulary)
+    drawn = [generator.integers(low, high, max(1, len(text.split()))) for text in texts]
+    words = [counted(ids, uncounted, vocabulary).tolist() for ids in drawn]
     ids = [[first, *row[: longest - 2], last] for row in words]
     cut = sum(len(row) + 2 > longest for row in words)
     return Features("random", ids, [[0] * len(row) for row in ids], range(len(ids)), padding_id(config), cut=cut)

@@ -68,15 +68,8 @@ class Family:
 DISTILBERT = Family(
     token_types="never",
     layer_names=LayerNames(
-        layers="transformer.layer",
-        query="attention.q_lin",
-        key="attention.k_lin",
-        value="attention.v_lin",
-        attention_output="attention.out_lin",
-        attention_norm="sa_layer_norm",
-        ffn_up="ffn.lin1",
-        activation="ffn.activation",
-        ffn_down="ffn.lin2",
+        "transformer.layer", "attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin",
+        attention_norm="sa_layer_norm", ffn_up="ffn.lin1", activation="ffn.activation", ffn_down="ffn.lin2",
         ffn_norm="output_layer_norm",
     ),
     settings={
@@ -87,7 +80,7 @@ DISTILBERT = Family(
         "hidden_act": "activation",
     },
     heads=HeadNames(("pre_classifier", "relu", "classifier")),
-)
+)  # fmt: skip
 
 MPNET = Family(
     token_types="never",
@@ -193,23 +186,31 @@ def family_of(config: Config) -> Family:
 
 
 def position_offset(config: Config) -> int:
-    """Return the row of the position embedding of the first token.
+    """Return the row of the position embedding of the first token. Raise ValueError as `uncounted_id` does."""
+    uncounted = uncounted_id(config)
+    return 0 if uncounted is None else uncounted + 1
+
+
+def uncounted_id(config: Config) -> int | None:
+    """Return the id of the tokens that transformers leaves out when it counts positions; None if it counts all tokens.
+
+    All these tokens have the position of padding, and the tokens after them lower ones.
 
     Raises:
         ValueError: the family counts positions from the padding id and config.json has none.
     """
     family = _family(config)
     if family.positions_from == "two":
-        return 2
+        return 1
     if family.positions_from == "zero":
-        return 0
+        return None
     padding = config.get("pad_token_id", 1)
     if padding is None:
         raise ValueError(
             f"config.json has pad_token_id null; model type {config['model_type']!r} numbers its positions from it: "
             "set pad_token_id, usually to 1"
         )
-    return _whole(config, "pad_token_id", 1) + 1
+    return _whole(config, "pad_token_id", 1)
 
 
 def _family(config: Config) -> Family:

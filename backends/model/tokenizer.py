@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backends.base import Unavailable
+import numpy as np
+
+from backends.base import Array, Unavailable
 from backends.model.checkpoint_files import tokenizer_files
 
 if TYPE_CHECKING:
@@ -122,6 +124,28 @@ def check_ids(used: Iterable[int], beyond: Mapping[int, str], vocabulary: int) -
                 f"{vocabulary - 1}; resize the embedding, give texts without this token (task.path=), or, for latency, "
                 "use lengths.tokens=random"
             )
+
+
+def check_counted(rows: Iterable[Sequence[int] | Array], uncounted: int | None) -> None:
+    """Check that transformers gives each token of each row its own position. Only its own code has the other ones.
+
+    Args:
+        rows: ids without padding.
+        uncounted: see `uncounted_id` of backends/model/families.py.
+
+    Raises:
+        Unavailable: a row has a token without its own position.
+    """
+    if uncounted is not None and any(uncounted in row for row in rows):
+        raise Unavailable(
+            f"the texts have the token {uncounted}, padding, for which this model counts no position; "
+            "give texts without it (task.path=), or, for latency, use lengths.tokens=random"
+        )
+
+
+def counted(ids: Array, uncounted: int | None, vocabulary: int) -> Array:
+    """Return random ids in which another id replaces `uncounted`, see `check_counted`."""
+    return ids if uncounted is None else np.where(ids == uncounted, (uncounted + 1) % vocabulary, ids)
 
 
 def no_tokens_error(option: str) -> Unavailable:

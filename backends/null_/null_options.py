@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
 
 from backends.config_key import key
 from backends.options import BackendOptions, SharedKeys
-from backends.value_checks import at_least, positive
+from backends.value_checks import Refused, at_least, positive
 
 Behaviour = Enum(
     "Behaviour", ["ok", "raise", "abort", "hang", "exit", "nonfinite", "garbage", "unsupported", "unavailable"]
 )
+
+
+COSTS_OF_SHAPES = ("step_ms", "gpu_ms", "python_ms", "capture_ms")
+"""Costs that `other` may give for a shape."""
+
+COSTS_OF_CHANGES = ("shape_ms", "first_ms", "first_gpu_ms")
+"""Costs that `other` may give for a shape, and for an ordered pair of shapes."""
+
+SHAPE = r"[1-9]\d*x[1-9]\d*"
 
 
 @dataclass
@@ -46,7 +56,12 @@ class NullOptions(BackendOptions):
             if item.name.endswith("_ms"):
                 at_least(f"null.{item.name}", getattr(self, item.name), 0)
         for name, cost in self.other.items():
+            _check_name(name)
             at_least(f"null.other.{name}", cost, 0)
+
+        for name in self.profile_of:
+            if not re.fullmatch(SHAPE, name):
+                raise Refused(f"null.profile_of.{name} is not a shape; write it as batch and sequence, such as 2x16")
 
     @classmethod
     def resolved(cls, shared: SharedKeys, groups: Mapping[str, object]) -> NullOptions:
@@ -58,3 +73,18 @@ class NullOptions(BackendOptions):
 
     def has_graphs(self, device_kind: str) -> bool:
         return device_kind == "cuda" or self.gpu_ms > 0
+
+
+def _check_name(name: str) -> None:
+    """Check the name of an entry of `other`.
+
+    Raises:
+        Refused: it is not the name of a cost with one shape, or with two shapes for a change.
+    """
+    cost, *shapes = name.split(" ")
+    most = {**dict.fromkeys(COSTS_OF_SHAPES, 1), **dict.fromkeys(COSTS_OF_CHANGES, 2)}.get(cost, 0)
+    if not 1 <= len(shapes) <= most or not all(re.fullmatch(SHAPE, shape) for shape in shapes):
+        raise Refused(
+            f"null.other has no cost {name!r}; write a cost and a shape, such as 'step_ms 2x16', with "
+            f"{', '.join((*COSTS_OF_SHAPES, *COSTS_OF_CHANGES))}; {', '.join(COSTS_OF_CHANGES)} also take two shapes"
+        )

@@ -48,9 +48,9 @@ class RunningModel:
     def answers(self, rows: Sequence[Row]) -> list[Array | str]:
         """Return for each row its output, FP32 [features] or [tokens, features], or an error in one line.
 
-        A row that is too long, or with which the session fails, does not affect the other rows.
+        A row that the model cannot read, or with which the session fails, does not affect the other rows.
         """
-        answers: list[Array | str] = [self._too_long(row) for row in rows]
+        answers: list[Array | str] = [self._refusal(row) for row in rows]
         fitting = [number for number, answer in enumerate(answers) if not answer]
         for first in range(0, len(fitting), self.facts.largest):
             batch = fitting[first : first + self.facts.largest]
@@ -61,10 +61,13 @@ class RunningModel:
     def close(self) -> None:
         self._session.close()
 
-    def _too_long(self, row: Row) -> str:
-        count, longest = len(row.ids), self.facts.longest
+    def _refusal(self, row: Row) -> str:
+        """Return why the model cannot read a row; empty if it can."""
+        count, longest, uncounted = len(row.ids), self.facts.longest, self.facts.uncounted
         if count > longest:
             return f"the request has {count} tokens; at most {longest} are allowed: shorten it"
+        if uncounted in row.ids:
+            return f"the request has token {uncounted}, padding, inside its text; remove it"
         return "" if count else "the request has no tokens"
 
     def _run(self, rows: Sequence[Row]) -> list[Array | str]:

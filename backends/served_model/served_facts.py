@@ -32,6 +32,7 @@ class ServedFacts:
         tokenizes: whether the folder has a tokenizer, so that requests can be texts.
         truncated_to: number of tokens to which texts are truncated; 0 for no truncation. Token ids never are.
         lower_case: whether texts are converted to lower case before tokenization.
+        uncounted: id of a token that requests must not have, see backends/model/families.py; -1 if there is none.
         labels: names of the labels of a classifier of whole texts, by place; empty for other models.
     """
 
@@ -44,6 +45,7 @@ class ServedFacts:
     tokenizes: bool = False
     truncated_to: int = 0
     lower_case: bool = False
+    uncounted: int = -1
     labels: tuple[str, ...] = ()
 
     @classmethod

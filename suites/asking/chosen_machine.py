@@ -10,13 +10,18 @@ from suites.schema.enums import Until
 from suites.schema.refusals import Refused
 
 
+class NoGpu(Refused):
+    """The cell needs a GPU, and none is visible."""
+
+
 def machine_of(config: RunConfig, backend: BackendDescription, options: BackendOptions) -> Machine:
     """Return the GPU or CPU of a cell.
 
     A cell that builds for a named GPU and measures nothing needs no GPU: its machine is that GPU.
 
     Raises:
-        Refused: the backend does not run on the requested device, or this machine has no such device.
+        Refused: the backend does not run on the requested device, or this machine has no such device; NoGpu if it has
+            no GPU.
     """
     supported, requested = backend.devices, config.device.name
     visible = gpus() if "cuda" in supported and requested != "cpu" else []
@@ -28,7 +33,7 @@ def machine_of(config: RunConfig, backend: BackendDescription, options: BackendO
     if named is not None and config.until is not Until.measure:
         return named_machine(named)
     if not visible and (requested == "cuda" or "cpu" not in supported):
-        raise Refused(
+        raise NoGpu(
             f"backend={backend.name} with device={requested} needs an NVIDIA GPU and none is visible here; "
             "run on a machine with a GPU (nvidia-smi must list it)"
             + ("" if "cpu" not in supported else ", or choose device=cpu")

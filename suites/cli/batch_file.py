@@ -61,25 +61,25 @@ def numbered_commands(path: Path) -> Iterator[tuple[int, list[str]]]:
             yield number, words
 
 
-def read_cells(path: Path) -> list[list[str]]:
-    """Return the cells of all lines of a file, in order.
+def read_cells(path: Path) -> list[tuple[int, list[str]]]:
+    """Return the cells of all lines of a file, in order, each with the number of its line.
 
     Raises:
         Refused: a line is not a command line of suites.run; the message has the number of the line.
     """
-    lines = []
+    cells = []
     for number, words in numbered_commands(path):
         try:
             overrides(words, FLAGS)
             line_cells = split_sweep(words)
             if not any(word.startswith(("--config-dir", "-cd")) for word in words):
                 check_keys(chain.from_iterable(line_cells))
-            lines += line_cells
+            cells += [(number, cell) for cell in line_cells]
         except Refused as reason:
             raise Refused(f"{path}, line {number}: {reason}") from None
         except Exception as error:  # Hydra raises many types of errors for a line that it cannot read
             raise Refused(f"{path}, line {number}: {first_line(error)}") from None
-    return lines
+    return cells
 
 
 def group_by_engine(lines: Sequence[Line]) -> list[list[Line]]:

@@ -35,6 +35,8 @@ examples:
   {run} -m experiment=minilm_precisions
   {run} --plan -m experiment=minilm_precisions
 
+Output: a line for each cell, with its outcome and the path of its record, and the tables at the end. Records and tables
+are files below the folder of results=.
 A cell that was measured before on this device is reused; rerun=true measures it again.
 Exit status: 0 all cells are ok or unsupported, 1 a cell failed, 2 the command was refused.
 With --plan: 0, or 2 if a cell is refused.

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 
-from suites.batch import Batch
+from suites.batch_runs.line_processes import LineProcesses
 from suites.cli.batch_file import Line
 from suites.cli.cell_commands import lines_of_cell, run_arguments
 from suites.comparing.pairing import Pairs
@@ -133,15 +133,15 @@ def order(plan: Plan) -> Iterator[tuple[int, int, Line]]:
 
 
 @contextlib.contextmanager
-def _batch(side: Side, name: str, output: Path) -> Iterator[Batch]:
+def _batch(side: Side, name: str, output: Path) -> Iterator[LineProcesses]:
     """Give the batch of a side. Artifacts of a commit have their own cache, because its code may build others."""
     common = [f"results={output / name}"]
     if side.kind is not Kind.commit:
-        yield Batch(common, float("inf"))
+        yield LineProcesses(common)
         return
     with working_tree(side.commit) as tree:
         common.append(f"cache={output / f'cache-{side.commit[:12]}'}")
-        yield Batch(common, float("inf"), code=tree)
+        yield LineProcesses(common, code=tree)
 
 
 def _measured(side: Side, results: Path) -> Side:

@@ -187,7 +187,8 @@ def _parser() -> CommandParser:
     parser = CommandParser(
         "comparing.verdict_rates",
         "Measure how often suites.compare gives a false verdict, and how often it finds a planted slowdown.\n\n"
-        "It simulates comparisons with the noise between processes of the committed records.",
+        "It simulates comparisons with the noise between processes of the committed records.\n"
+        "Output: a table of the rates.",
         ("", "--comparisons 2000 --slowdown 0.05"),
     )
     parser.add_argument(

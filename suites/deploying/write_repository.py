@@ -18,6 +18,7 @@ from backends.description import HIDDEN_STATES, SourceKind
 from backends.inputs.samples import read_samples
 from backends.json_codec import to_json
 from backends.model.checkpoint_files import INDEX, read_config, weight_files
+from backends.model.families import uncounted_id
 from backends.model.labels import label_names
 from backends.model_output import LOGITS
 from backends.registry import describe
@@ -143,6 +144,7 @@ class RepositoryModel:
             tokenizes=bool(sampled.tokenizer),
             truncated_to=pooling.longest if pooling else 0,
             lower_case=bool(pooling and pooling.lower_case),
+            uncounted=-1 if (uncounted := uncounted_id(config)) is None else uncounted,
             labels=tuple(labels[place] for place in sorted(labels)),
         )
 

@@ -7,18 +7,20 @@ need to read the configuration of the sweep. FOLDER is the sweep folder with lau
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backends.json_codec import from_json, to_json
 from suites.hydra_jobs.cell_job import CellJob
-from suites.hydra_jobs.launchers import check_cluster, import_launcher, launcher_settings
+from suites.hydra_jobs.launchers import SHORT_FOLDER, check_cluster, import_launcher, launcher_settings
 from suites.hydra_jobs.sweep_folder import CellAnswer, Launch, SweepFolder
 from suites.hydra_jobs.waiting_jobs import waiting_reported
-from suites.schema.refusals import Refused, first_line
+from suites.schema.refusals import Refused, first_line, shortened
 from suites.text import one_line
 
 if TYPE_CHECKING:
@@ -96,6 +98,9 @@ def reason_of(error: Exception, name: str) -> str:
         if unknown := re.search(r"Could not override '(hydra\.launcher\.[^']+)'", str(error)):
             return f"there is no setting {unknown.group(1)}; its settings: {', '.join(_settings(name))}"
         return explain(error)
+    if name == "ray" and "AF_UNIX" in str(error):
+        folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+        return f"the paths of Ray's sockets in {shortened(folder)} are too long; {SHORT_FOLDER}"
     if refused := re.findall(r"^sbatch: (?:error|fatal): (.+)$", str(error), re.MULTILINE):
         # The first line has the cause, and the last one its effect.
         cause = ": ".join(dict.fromkeys((refused[0], refused[-1])))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from suites.hydra_jobs.launchers import Choice
+from suites.hydra_jobs.launchers import SHORT_FOLDER, Choice
 from suites.hydra_jobs.sweep_folder import CellAnswer, Launch, SweepFolder
 from suites.running.launch import code_folder
 from suites.running.process_tree import CALL, Watcher
@@ -99,10 +99,9 @@ class LaunchedSweep:
         if process.returncode and not self._answered and not self._read:
             reason = self.failure or f"its process ended with status {process.returncode}; log: {folder.log}"
             folder.remove()
-            raise Refused(
-                f"hydra/launcher={self.choice.name} started no job: {reason}; correct the settings "
-                "hydra.launcher.KEY=VALUE, or leave hydra/launcher out"
-            )
+            settings = "; correct the settings hydra.launcher.KEY=VALUE, or leave hydra/launcher out"
+            advice = "" if reason.endswith(SHORT_FOLDER) else settings
+            raise Refused(f"hydra/launcher={self.choice.name} started no job: {reason}{advice}")
 
     def _report(self, folder: SweepFolder) -> None:
         """Report new lines of progress, new answers, and each new reason why the cluster does not start jobs."""

@@ -22,6 +22,10 @@ BASIC = "basic"
 """Hydra's own launcher, which is the default: the cells run in this process, in turns."""
 
 
+SHORT_FOLDER = "set RAY_TMPDIR to a folder with a short path, such as RAY_TMPDIR=/tmp"
+"""Advice for a local Ray whose sockets would have paths of more than 107 bytes."""
+
+
 @dataclass(frozen=True)
 class Launcher:
     """A launcher from PyPI.

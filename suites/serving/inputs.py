@@ -16,7 +16,7 @@ from backends.inputs.lengths import Lengths
 from backends.inputs.request_tokenizer import RequestTokenizer, stored_tokenizer
 from backends.inputs.row_texts import RowTexts
 from backends.model.checkpoint import input_names
-from backends.model.tokenizer import check_ids, fast_tokenizer
+from backends.model.tokenizer import check_counted, check_ids, fast_tokenizer
 from backends.null_.null import null_hidden
 from suites.running.job import ExportJob
 from suites.running.prepared import Prepared
@@ -65,7 +65,8 @@ class TextSource:
         """Return requests that are texts, of about these numbers of tokens, with the ids that the tokenizer gives.
 
         Raises:
-            Unavailable: the checkpoint has no fast tokenizer, or a token has no row in the model's embedding.
+            Unavailable: the checkpoint has no fast tokenizer, or a token has no row in the model's embedding or no
+                position of its own.
         """
         tokenizer = fast_tokenizer(self.origin.folder) if self.origin and self.tokens.kind == "text" else None
         if tokenizer is None or self.origin is None:
@@ -74,6 +75,7 @@ class TextSource:
         strings = [rows.text(max(0, length - self.tokens.around), row) for row, length in enumerate(lengths)]
         ids = [row[0] for row in RequestTokenizer(stored).ids(strings)]
         check_ids(np.unique(np.concatenate(ids)).tolist(), self.tokens.beyond, self.tokens.vocabulary)
+        check_counted(ids, self.tokens.uncounted)
         of_ids = RequestTexts.of(ids, self.tokens.pad, self.names)
         return replace(of_ids, strings=np.asarray(strings), tokenizer=stored)
 

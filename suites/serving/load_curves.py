@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from suites.records.record import OK, Record
+from suites.serving.load_verdict import Verdict, rules_of, verdict
 from suites.serving.result import ServingResult
-from suites.serving.tables import FEWEST, batching, keeps_up
+from suites.serving.tables import FEWEST, batching
 from suites.tables.distinctions import distinctions
 from suites.tables.markdown import configuration
 
@@ -80,6 +81,7 @@ def _label(record: Record) -> str:
 def _points(record: Record) -> tuple[CurvePoint, ...]:
     result = record.result
     assert isinstance(result, ServingResult)
+    rules = rules_of(record.cell.options)
     points = [
         CurvePoint(
             point.offered,
@@ -88,6 +90,6 @@ def _points(record: Record) -> tuple[CurvePoint, ...]:
             point.mean_batch,
         )
         for point in result.points
-        if point.offered and point.answered and keeps_up(point)
+        if point.offered and point.answered and verdict(point, rules) is Verdict.keeps_up
     ]
     return tuple(sorted(points, key=lambda point: point.load))

@@ -14,6 +14,7 @@ import numpy as np
 
 from backends.base import Array, Session
 from suites.measuring.clock import Effort, HostClock
+from suites.measuring.cpu_load import cpu_load, read_cpu
 from suites.measuring.measure_run import MeasureRun
 from suites.measuring.output_difference import compare_with_reference
 from suites.records.facts import Facts
@@ -21,7 +22,7 @@ from suites.records.parts import Check
 from suites.running.job import Measured
 from suites.serving.arrivals import MOST_ARRIVALS, ClosedLoop, OpenLoop, bursts, poisson
 from suites.serving.load_point import OfferedLoad, load_point, times_of
-from suites.serving.load_search import find_highest
+from suites.serving.load_search import ServedLoads, find_highest, is_clear
 from suites.serving.preparation import Preparation, prepare
 from suites.serving.process_runner import process_pool, serve_batches
 from suites.serving.request_texts import RequestTexts
@@ -38,12 +39,18 @@ LIGHTEST, HEAVIEST = 0.05, 1.1
 
 @dataclass
 class ServingMeasurement:
-    """Measures the loads of a question on one server."""
+    """Measures the loads of a question on one server.
+
+    Attributes:
+        reads_cpu: whether to read which share of the CPU time other processes take. Workers in processes would count as
+            others.
+    """
 
     server: Server
     question: ServingQuestion
     effort: Effort
     progress: Callable[[str], None]
+    reads_cpu: bool = True
     points: list[LoadPoint] = field(default_factory=list)
     service: dict[int, list[int]] = field(default_factory=dict)
 
@@ -109,14 +116,27 @@ class ServingMeasurement:
     def _highest(self, index: int, capacity: float) -> HighestLoad:
         """Search the highest load within a bound, from the loads that were served before."""
         bound = self.question.bounds[index]
+        least = bound.percentile / 100
 
-        def within(point: LoadPoint) -> bool:
-            return point.shares[index] >= bound.percentile / 100
+        def share(rate: float) -> float:
+            return self.open(rate, SEARCH).shares[index]
 
-        known = {point.offered: within(point) for point in self.points if point.offered}
-        return find_highest(
-            lambda rate: within(self.open(rate, SEARCH)), LIGHTEST * capacity, HEAVIEST * capacity, bound, known
-        )
+        def within(rate: float) -> bool:
+            first = share(rate)
+            return first >= least or (not is_clear(first, least) and share(rate) >= least)
+
+        while (unclear := self._served(index, least).next_unclear) is not None:
+            share(unclear)
+        known = self._served(index, least).known
+        found = find_highest(within, LIGHTEST * capacity, HEAVIEST * capacity, bound, known)
+        return replace(found, tried=len({point.offered for point in self.points if point.offered}))
+
+    def _served(self, index: int, least: float) -> ServedLoads:
+        shares: dict[float, list[float]] = {}
+        for point in self.points:
+            if point.offered:
+                shares.setdefault(point.offered, []).append(point.shares[index])
+        return ServedLoads(shares, least)
 
     def _texts(self, count: int) -> Array:
         """Draw the texts of requests, int [count]."""
@@ -124,10 +144,14 @@ class ServingMeasurement:
         return generator.integers(0, len(self.server.texts.lengths), count)
 
     def _serve(self, load: OpenLoop | ClosedLoop, offered: OfferedLoad) -> LoadPoint:
+        before = read_cpu() if self.reads_cpu else None
         served = self.server.serve(load)
+        cpu = cpu_load(before, read_cpu()) if self.reads_cpu else None
         for size, times in served.service.items():
             self.service.setdefault(size, []).extend(times)
         point = load_point(served, offered, self.question.bounds)
+        if cpu is not None:
+            point = replace(point, cpu_others=cpu.cpu_others)
         self.points.append(point)
         return point
 
@@ -153,8 +177,8 @@ def measure(run: MeasureRun, question: Question) -> Measured:
         return BatchRunner(session, clock, texts, policy, built)
 
     def measured(workers: Workers) -> ServingResult:
-        server = Server(workers, clock, texts, policy)
-        return ServingMeasurement(server, question, run.effort, run.progress).run()
+        server, alone = Server(workers, clock, texts, policy), question.workers == 1 or question.pool == "threads"
+        return ServingMeasurement(server, question, run.effort, run.progress, alone).run()
 
     if question.socket:
         with run.session(steps) as session:

@@ -51,6 +51,8 @@ class LoadPoint(Part):
         tokenize_ns: time of the tokenizer, of all workers.
         gpu_busy: share of the time in which the GPU ran kernels, from NVML; None if it is not known.
         energy_mj: energy of the GPU for each answer in mJ, from NVML; None if it is not known.
+        cpu_others: share of the CPU time that other processes took; None if it is not known, as with a pool of
+            processes.
     """
 
     purpose: str
@@ -80,6 +82,7 @@ class LoadPoint(Part):
     tokenize_ns: int = optional(0)
     gpu_busy: float | None = optional(None)
     energy_mj: float | None = optional(None)
+    cpu_others: float | None = optional(None)
 
     @property
     def mean_batch(self) -> float:

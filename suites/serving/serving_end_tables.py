@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from suites.records.record import OK
+from suites.records.record import OK, Record
 from suites.serving.result import SEARCH, LoadPoint, ServingResult
-from suites.serving.tables import load_text, milliseconds, notes_of, sentences, title
+from suites.serving.tables import disturbance, load_text, milliseconds, notes_of, sentences, title
 from suites.tables.end_table import EXCLUDED, Column, EndTable, Group, Line, RunScope, heading
 from suites.tables.markdown import digits, joined, machine_title
 
@@ -23,17 +23,17 @@ def serving_end_tables(scope: RunScope) -> list[EndTable]:
         if record.outcome != OK or not isinstance(result, ServingResult):
             lines = [Line(["all", *[""] * 6], f"{record.outcome}: {record.reason}", EXCLUDED)]
         else:
-            lines = [_line(point) for point in result.points if point.purpose != SEARCH]
-            remarks = sentences(result) if result.highest else []
+            lines = [_line(point, record) for point in result.points if point.purpose != SEARCH]
+            remarks = [*(sentences(result) if result.highest else []), *disturbance(result)]
         titles = heading("serving", title(record))
         tables.append(EndTable([machine_title(record), *titles], COLUMNS, [Group("", lines)], remarks))
     return tables
 
 
-def _line(point: LoadPoint) -> Line:
+def _line(point: LoadPoint, record: Record) -> Line:
     rate = digits(point.achieved) if point.answered else "0"
     batch = digits(point.mean_batch) if point.answered else ""
     rejected = f"{point.rejected:,}" if point.rejected else ""
     cells = [load_text(point), rate, milliseconds(point, "p50"), milliseconds(point, "p99"), batch, rejected]
-    notes = joined(*notes_of(point))
+    notes = joined(*notes_of(point, record))
     return Line([*cells, ""], f"note: {notes}" if notes else "")

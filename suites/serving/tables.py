@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from suites.records.record import Record
+from suites.serving.load_verdict import rules_of, verdict
 from suites.serving.result import SATURATED, SEARCH, HighestLoad, LoadPoint, ServingResult
+from suites.statistics.winners import OTHERS_ALLOWED
 from suites.tables.markdown import by_machine, digits, fitted, notes_cell, wrapped
 from suites.tables.record_sections import record_section
 from suites.tables.table import Table
 
 COLUMNS = ("load", "requests/s", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "queue p50 ms", "queue p99 ms",
            "batch", "largest", "padding", "graph", "busy", "GPU busy", "mJ/request", "tokenizer µs", "Python µs",
-           "late p99 µs", "requests", "rejected", "failed", "notes")  # fmt: skip
+           "late p99 µs", "other CPU", "requests", "rejected", "failed", "notes")  # fmt: skip
 
 FEWEST = {"p99": 100, "p999": 1000}
 """Fewest answers for which a percentile is shown."""
-
-KEEPS_UP = 0.97
-"""Smallest ratio of answers to offered requests per second of a server that keeps up."""
 
 LEGEND = """\
 Latency of requests under load. Each table is one server: a session with the rules of its batches. The requests of a
@@ -46,10 +45,12 @@ load arrive whether or not the server keeps up (open loop), or from clients that
   its token ids as arrays. The packing of a backend is part of its session.
 - **late p99 µs**: error of the load generator: time after its scheduled arrival at which an idle server noticed a
   request. It is part of the latency.
+- **other CPU**: share of the CPU time that other processes took, if it is above 5%. They can delay the server.
 - **requests**: number of requests that arrived.
 - **rejected**: requests that found a full queue. They have no latency.
 - **failed**: requests that are longer than the engine allows, and requests whose pass raised an error.
-- **notes**: reasons of failures, and loads that the server cannot keep up with."""
+- **notes**: reasons of failures, and loads that the server cannot keep up with: after the last arrival, it needs more
+  than 3% of the schedule and two passes. With few requests, chance can do this. Then the note says so."""
 
 
 def serving_tables(records: Iterable[Record]) -> str:
@@ -65,8 +66,9 @@ def _part(record: Record) -> list[str]:
     result = record.result
     assert isinstance(result, ServingResult)
     lines = [fitted(COLUMNS, [row_of(point, record) for point in result.points], 1)]
-    if result.highest:
-        lines += ["", *(wrapped(f"- {sentence}", "  ") for sentence in sentences(result))]
+    found = [*(sentences(result) if result.highest else []), *disturbance(result)]
+    if found:
+        lines += ["", *(wrapped(f"- {sentence}", "  ") for sentence in found)]
     return lines
 
 
@@ -114,6 +116,18 @@ def sentences(result: ServingResult) -> list[str]:
     return [*map(_sentence, result.highest), *([warning] if few else [])]
 
 
+def disturbance(result: ServingResult) -> list[str]:
+    """Return a warning if other processes took much of the CPU time during a load."""
+    shares = [point.cpu_others for point in result.points if (point.cpu_others or 0.0) > OTHERS_ALLOWED]
+    if not shares:
+        return []
+    loads = f"{len(shares)} of {len(result.points)} loads"
+    return [
+        f"Other processes took up to {max(filter(None, shares)):.0%} of the CPU time during {loads}. They can delay "
+        "requests; measure on an idle machine."
+    ]
+
+
 def _sentence(highest: HighestLoad) -> str:
     within = f"{highest.percentile:g}% of latencies within {highest.bound_ms:g} ms"
     if highest.load is None:
@@ -123,17 +137,10 @@ def _sentence(highest: HighestLoad) -> str:
     return f"Highest load with {within}: {digits(highest.load)} requests/s ({tried})."
 
 
-def keeps_up(point: LoadPoint) -> bool:
-    """Return whether the server answers as many requests as arrive."""
-    if not point.offered or not point.schedule_s:
-        return True
-    return point.rejected == 0 and point.achieved >= KEEPS_UP * (point.sent - point.too_long) / point.schedule_s
-
-
-def notes_of(point: LoadPoint) -> list[str]:
+def notes_of(point: LoadPoint, record: Record) -> list[str]:
     """Return the remarks on a load."""
     return [
-        "" if keeps_up(point) else "more requests than the server can answer",
+        verdict(point, rules_of(record.cell.options)).value,
         f"{point.too_long:,} longer than the engine allows" if point.too_long else "",
         f"{point.errors:,} errors: {point.first_error}" if point.errors else "",
     ]
@@ -161,10 +168,11 @@ def row_of(point: LoadPoint, record: Record) -> list[str]:
         _small(point.tokenize_ns / point.answered / 1e3) if point.tokenize_ns and answered else "",
         _small(point.python_ns / 1e3) if answered else "",
         _small(point.late.p99 / 1e3) if point.late.max else "",
+        f"{point.cpu_others:.0%}" if point.cpu_others and point.cpu_others > OTHERS_ALLOWED else "",
         f"{point.sent:,}",
         f"{point.rejected:,}" if point.rejected else "",
         f"{failed:,}" if failed else "",
-        notes_cell(*notes_of(point)),
+        notes_cell(*notes_of(point, record)),
     ]
 
 

@@ -21,12 +21,12 @@ from suites.measuring.clock import HostClock, now_ns
 from suites.measuring.measure_run import MeasureRun
 from suites.records.facts import Facts
 from suites.running.job import Measured
+from suites.serving.load_verdict import ServerRules, Verdict, verdict
 from suites.serving.measure import ServingMeasurement, check_batch
 from suites.serving.preparation import Preparation
 from suites.serving.request_texts import RequestTexts
 from suites.serving.result import OFFERED, SATURATED, LoadPoint
 from suites.serving.serving_loop import Server
-from suites.serving.tables import keeps_up
 from suites.serving.worker_pool import WorkerPool
 from suites.serving.workers import BatchRunner, OwnThread, Runner, Workers
 from suites.suite import Question
@@ -95,6 +95,7 @@ class TritonMeasurement:
             workers = RemoteWorkers(client, HostClock(), answers, serving.alive)
             measurement = self._warm(RemoteServer(workers, HostClock(), self.texts, policy))
             statistics: list[ServerTimes] = []
+            rules = ServerRules(self.question.workers, self.question.burst, self.question.policy.wait_ns / 1e6)
 
             def measured(work: Callable[[], LoadPoint]) -> LoadPoint:
                 before = client.statistics()
@@ -106,7 +107,7 @@ class TritonMeasurement:
             measured(lambda: measurement.closed(self.clients, self.run.effort.seconds, SATURATED))
             for rate in loads:
                 point = measured(lambda rate=rate: measurement.open(rate, OFFERED))  # type: ignore[misc]
-                if not self.question.loads and not keeps_up(point):
+                if not self.question.loads and verdict(point, rules) is Verdict.too_high:
                     break
         points = tuple(replace(point, batches=times.batches)
                        for point, times in zip(measurement.points, statistics, strict=True))  # fmt: skip

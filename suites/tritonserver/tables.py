@@ -36,7 +36,7 @@ same session, the same rules of batches and the same arrivals.
 - **requests**: number of requests that arrived.
 - **rejected**: requests that found a full queue. They have no latency.
 - **failed**: requests that are longer than the engine allows, and requests with an error.
-- **notes**: reasons of failures, and loads that the server cannot keep up with."""
+- **notes**: reasons of failures, and loads that the server cannot keep up with, or with too few requests to say."""
 
 
 def triton_tables(records: Iterable[Record]) -> str:
@@ -51,7 +51,7 @@ def _section(records: Sequence[Record]) -> str:
 def _part(record: Record) -> list[str]:
     result = record.result
     assert isinstance(result, TritonResult)
-    table = fitted(COLUMNS, [_row(curve, number) for curve, number in ordered(result)], 2)
+    table = fitted(COLUMNS, [_row(curve, number, record) for curve, number in ordered(result)], 2)
     return [table, "", *(wrapped(f"- {sentence}", "  ") for sentence in sentences(result))]
 
 
@@ -117,7 +117,7 @@ def _capacity(curve: Curve) -> float:
     return max((point.achieved for point in curve.points), default=0.0)
 
 
-def _row(curve: Curve, number: int) -> list[str]:
+def _row(curve: Curve, number: int, record: Record) -> list[str]:
     point, server = curve.points[number], server_times(curve, number)
     answered, failed = point.answered > 0, point.too_long + point.errors
     return [
@@ -130,7 +130,7 @@ def _row(curve: Curve, number: int) -> list[str]:
         f"{point.sent:,}",
         f"{point.rejected:,}" if point.rejected else "",
         f"{failed:,}" if failed else "",
-        notes_cell(*notes_of(point)),
+        notes_cell(*notes_of(point, record)),
     ]
 
 

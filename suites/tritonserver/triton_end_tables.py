@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from suites.records.record import OK
+from suites.records.record import OK, Record
 from suites.serving.tables import load_text, milliseconds, notes_of, title
 from suites.tables.end_table import EXCLUDED, Column, EndTable, Group, Line, RunScope, heading
 from suites.tables.markdown import digits, joined, machine_title
@@ -24,18 +24,18 @@ def triton_end_tables(scope: RunScope) -> list[EndTable]:
         if record.outcome != OK or not isinstance(result, TritonResult):
             lines = [Line(["all", *[""] * 7], f"{record.outcome}: {record.reason}", EXCLUDED)]
         else:
-            lines, remarks = [_line(curve, number) for curve, number in ordered(result)], sentences(result)
+            lines, remarks = [_line(curve, number, record) for curve, number in ordered(result)], sentences(result)
         titles = heading("tritonserver", title(record))
         tables.append(EndTable([machine_title(record), *titles], COLUMNS, [Group("", lines)], remarks))
     return tables
 
 
-def _line(curve: Curve, number: int) -> Line:
+def _line(curve: Curve, number: int, record: Record) -> Line:
     point = curve.points[number]
     rate = digits(point.achieved) if point.answered else "0"
     batch = digits(point.mean_batch) if point.batches else ""
     rejected = f"{point.rejected:,}" if point.rejected else ""
     times = [milliseconds(point, "p50"), milliseconds(point, "p99")]
-    notes = joined(*notes_of(point))
+    notes = joined(*notes_of(point, record))
     cells = [load_text(point), PATHS[curve.path], rate, *times, batch, rejected]
     return Line([*cells, ""], f"note: {notes}" if notes else "")

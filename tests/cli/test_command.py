@@ -63,6 +63,8 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
     examples = out.partition("examples:\n")[2].split("\n\n")[0].splitlines()
     assert len(examples) >= 2
     assert all(line.strip().startswith(f"inference-suites {name}") for line in examples)
+    assert "Output: " in out
+    assert "`run`" not in out
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,16 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         (["null.step_ms=inf"], "null.step_ms=inf must be a finite number"),
         (["+null.other={step_ms 1x16: nan}"], "null.other.step_ms 1x16=nan must be a finite number of at least 0"),
         (["+null.other={step_ms 1x16: -1}"], "null.other.step_ms 1x16=-1.0 must be at least 0"),
+        (["+null.other={stp_ms 1x16: 1}"], "null.other has no cost 'stp_ms 1x16'; write a cost and a shape, such as"),
+        (["+null.other={cold_ms 1x16: 1}"], "'step_ms 2x16', with step_ms, gpu_ms, python_ms, capture_ms, shape_ms, "),
+        (["+null.other={step_ms: 1}"], "null.other has no cost 'step_ms'"),
+        (["+null.other={step_ms 1-16: 1}"], "null.other has no cost 'step_ms 1-16'"),
+        (["+null.other={step_ms 1x16 2x16: 1}"], "shape_ms, first_ms, first_gpu_ms also take two shapes"),
+        (["+null.other={shape_ms 1x16 2x16 3x16: 1}"], "null.other has no cost 'shape_ms 1x16 2x16 3x16'"),
+        (
+            ["+null.profile_of={2*16: 1}"],
+            "null.profile_of.2*16 is not a shape; write it as batch and sequence, such as",
+        ),
         (["task.path=" + "x" * 5000], "is not a file"),
         (
             ["quantization={methodd: search}"],

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from test_compare import processes, refusal
 
-from suites.batch import Batch
+from suites.batch_runs.line_processes import LineProcesses
 from suites.cli.batch_file import Line
 from suites.compare import main
 from suites.comparing.interleaved_runs import Plan, commands_of, order
@@ -77,7 +77,7 @@ def runs(monkeypatch: pytest.MonkeyPatch, make_record: MakeRecord) -> list[tuple
     """Replace runs by writing a record with as many processes as `repeats`. Return the runs: side, and extra words."""
     seen: list[tuple[str, list[str]]] = []
 
-    def run(batch: Batch, line: Line, *extra: str) -> None:
+    def run(batch: LineProcesses, line: Line, *extra: str) -> None:
         results = Path(batch.common[0].partition("=")[2])
         seen.append((results.name, [*line, *extra]))
         count, factor = int(extra[0].partition("=")[2]), 1.2 if results.name == "b" else 1.0
@@ -85,7 +85,7 @@ def runs(monkeypatch: pytest.MonkeyPatch, make_record: MakeRecord) -> list[tuple
         write_record(results, make_record(measurements=processes(factor, noise), command=COMMAND))
         print("a message of a run")
 
-    monkeypatch.setattr(Batch, "run", run)
+    monkeypatch.setattr(LineProcesses, "run", run)
     return seen
 
 
@@ -119,7 +119,9 @@ def test_a_run_that_fails_is_refused(
 ) -> None:
     path = write_record(tmp_path / "r", make_record(measurements=processes(), command=COMMAND))
     seen: list[Any] = []
-    monkeypatch.setattr(Batch, "run", lambda batch, line, *extra: seen.append(extra) or batch.failed.append("line"))
+    monkeypatch.setattr(
+        LineProcesses, "run", lambda batch, line, *extra: seen.append(extra) or batch.failed.append("line")
+    )
     assert main([str(path), str(path), "--run", "--output", str(tmp_path / "new")]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == "refused: a run of A failed: line; its message is above"
     assert len(seen) == 1

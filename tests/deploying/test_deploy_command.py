@@ -40,7 +40,8 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     (embedding / "1_Pooling").mkdir()
     (embedding / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}', encoding="utf-8")
     labels = {"id2label": {0: "no", 1: "yes"}, "label2id": {"no": 0, "yes": 1}}
-    return {"embedding": embedding, "label": word_model(base / "label", head="classification", **labels)}
+    label = word_model(base / "label", "roberta", "classification", pad_token_id=0, **labels)
+    return {"embedding": embedding, "label": label}
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +109,7 @@ def test_texts_become_the_embeddings_of_transformers(
         assert (version / needed).is_file(), needed
     assert not list(folder.rglob("__pycache__"))
     assert not ServedFacts.read(version).artifact.path.is_absolute()
+    assert ServedFacts.read(version).uncounted == -1
     model = opened(version, monkeypatch)
     answers = model.answers(tokenizer_of(version, model.facts)(TEXTS, []))
     tokenizer, encoder = (kind.from_pretrained(checkpoints["embedding"]) for kind in (AutoTokenizer, AutoModel))
@@ -128,6 +130,7 @@ def test_a_classifier_answers_with_its_label(
     cells: dict[str, Path], run_deploy: Deploy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run_deploy(cells["label"], tmp_path, model="label") == 0
+    assert ServedFacts.read(tmp_path / "served" / "1").uncounted == 0
     model = opened(tmp_path / "served" / "1", monkeypatch)
     assert model.facts.labels == ("no", "yes")
     assert 'name: "label"\n  data_type: TYPE_STRING' in (tmp_path / "served" / "config.pbtxt").read_text(

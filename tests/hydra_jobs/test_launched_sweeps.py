@@ -251,6 +251,24 @@ def test_ray_on_this_machine_ends_with_a_killed_sweep(
     wait_until(lambda: not started & marked_processes.running().keys())
 
 
+@pytest.mark.slow
+def test_ray_in_a_folder_with_a_long_path_is_refused_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed("ray")
+    for name in ("RAY_ADDRESS", "RAY_TMPDIR"):
+        monkeypatch.delenv(name, raising=False)
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    words = ("backend=null", "batch=[1]", "sequence=[8]", "device=cpu")
+    sweep = Sweep(Place(("hydra/launcher=ray",), {"TMPDIR": str(folder)}), words, tmp_path)
+    printed = sweep.read_until(lambda lines: False)
+    assert sweep.wait() == 2
+    (line,) = [line for line in printed if "started no job" in line]
+    assert "the paths of Ray's sockets in " in line
+    assert line.strip().endswith("are too long; set RAY_TMPDIR to a folder with a short path, such as RAY_TMPDIR=/tmp")
+
+
 def command_line(process: int) -> str:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{process}/cmdline").read_text(encoding="utf-8", errors="replace")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import tempfile
 from types import ModuleType
 
 import pytest
@@ -82,6 +83,17 @@ def test_the_reason_of_a_failure_on_a_node_is_its_last_error() -> None:
     trace = "Job failed with trace:\n----\nTraceback:\n  File x\nModuleNotFoundError: No module named 'suites'\n----\n"
     assert reason_of(RuntimeError(trace), "ray") == "ModuleNotFoundError: No module named 'suites'"
     assert reason_of(Refused("no cluster"), "ray") == "no cluster"
+
+
+def test_a_local_ray_in_a_folder_with_a_long_path_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = "/long/ray/session/sockets/plasma_store"
+    error = OSError(f"validate_socket_filename failed: AF_UNIX path length cannot exceed 107 bytes: {path}")
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", "/long")
+    advice = "are too long; set RAY_TMPDIR to a folder with a short path, such as RAY_TMPDIR=/tmp"
+    assert reason_of(error, "ray") == f"the paths of Ray's sockets in /long {advice}"
+    monkeypatch.setenv("RAY_TMPDIR", "/longer")
+    assert reason_of(error, "ray") == f"the paths of Ray's sockets in /longer {advice}"
 
 
 @pytest.mark.parametrize(

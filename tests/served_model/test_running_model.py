@@ -72,6 +72,14 @@ def test_rows_are_answered_in_batches_of_the_largest_size() -> None:
     assert session.shapes == [(4, 2), (2, 2)]
 
 
+def test_a_row_with_padding_inside_its_text_is_refused_if_the_model_counts_no_position_for_it() -> None:
+    running, _ = model(uncounted=1)
+    refused, answer = running.answers(rows([2, 1, 3], [2, 4, 3]))
+    assert refused == "the request has token 1, padding, inside its text; remove it"
+    assert not isinstance(answer, str)
+    assert answer[0] == 9
+
+
 def test_batches_are_padded_to_built_shapes() -> None:
     running, session = model(pads_to_built=True)
     assert [list(answer) for answer in running.answers(rows([1, 2], [3]))] == [[3.0, 0.0], [3.0, 0.0]]

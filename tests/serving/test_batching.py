@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,11 +18,11 @@ from suites.measuring.clock import Effort, HostClock
 from suites.serving.arrivals import Arrived, ClosedLoop, OpenLoop
 from suites.serving.batch_policy import BatchPolicy
 from suites.serving.length_groups import similar_requests
-from suites.serving.load_search import find_highest
+from suites.serving.load_search import ServedLoads, find_highest, is_clear
 from suites.serving.measure import ServingMeasurement
 from suites.serving.preparation import Preparation
 from suites.serving.request_texts import RequestTexts
-from suites.serving.result import SATURATED, SEARCH
+from suites.serving.result import SATURATED, SEARCH, ServingResult
 from suites.serving.serving_loop import Served, Server
 from suites.serving.suite import Bound, ServingQuestion
 from suites.serving.worker_pool import WorkerPool, thread_pool
@@ -197,10 +198,43 @@ def test_loads_are_shares_of_the_highest_throughput(monkeypatch: pytest.MonkeyPa
     assert [point.mean_batch for point in offered[:5]] == sorted(point.mean_batch for point in offered[:5])
     within_30, within_60 = (highest.load or 0 for highest in result.highest)
     assert 120 < within_30 < within_60 <= 440
-    # The offered loads bracket the result, so each bound needs few more.
-    assert len([point for point in result.points if point.purpose == SEARCH]) <= 6
+    # The offered loads bracket the result, so each bound needs few more; a load near the bound is served twice.
+    search = [point.offered for point in result.points if point.purpose == SEARCH]
+    assert len({*search} - {point.offered for point in offered}) <= 6
+    assert max(Counter(point.offered for point in result.points if point.offered).values()) == 2
     for point in result.points:
         assert point.shares[0] <= point.shares[1]
+
+
+def test_one_stall_does_not_lower_the_highest_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    question = ServingQuestion("poisson", BatchPolicy(), bounds=(Bound(8, 99, 6),), shares=(0.3,))
+    effort = Effort(0.1, 1.0, 2, 3, 0.5)
+
+    def result(stalls: Mapping[int, float]) -> tuple[ServingResult, int]:
+        server = Programmed(1.0, BatchPolicy(), stalls=stalls).server(monkeypatch)
+        found = ServingMeasurement(server, question, effort, lambda text: None).run()
+        return found, server.workers.runner.session._calls  # type: ignore[attr-defined]
+
+    clean, calls = result({})
+    carried = max(point.offered for point in clean.points if point.shares[0] >= 0.99)
+    index = next(index for index, point in enumerate(clean.points) if point.offered == carried)
+    after = sum(point.answered for point in clean.points[index + 1 :]) + clean.points[index].answered // 2
+    stalled, _ = result({calls - after: 30.0})
+    twice = [point for point in stalled.points if point.offered == pytest.approx(carried)]
+    assert [point.shares[0] >= 0.99 for point in twice] == [False, True]
+    (first,), (second,) = clean.highest, stalled.highest
+    assert second.load == pytest.approx(first.load, rel=0.1)
+    assert second.tried == len({point.offered for point in stalled.points if point.offered})
+
+
+def test_a_load_is_too_high_after_two_results() -> None:
+    assert [is_clear(share, 0.99) for share in (0.995, 0.9, 0.4)] == [True, False, True]
+    shares = {100.0: [1.0], 200.0: [0.95], 300.0: [0.95, 0.992], 400.0: [0.9], 500.0: [0.9, 0.98], 600.0: [0.1]}
+    served = ServedLoads(shares, 0.99)
+    assert served.known == {100.0: True, 300.0: True, 500.0: False, 600.0: False}
+    assert served.next_unclear == 400.0
+    assert ServedLoads({**shares, 400.0: [0.9, 0.9]}, 0.99).next_unclear is None
+    assert ServedLoads({700.0: [0.9], 600.0: [0.8]}, 0.99).next_unclear == 600.0
 
 
 def test_the_lengths_of_a_trace_are_those_of_its_file(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from suites.report import main
 from suites.serving.load_curves import curves_by_workload, first_of_each_backend
 from suites.serving.load_plot import write_load_plots
 from suites.serving.stream_tables import stream_tables
+from suites.serving.tables import serving_tables
 
 
 def at(rate: float, milliseconds: float, **changes: Any) -> dict[str, Any]:
@@ -126,3 +127,13 @@ def test_records_of_one_stream_have_no_table_of_streams(make_record: MakeRecord)
     other_precision = streams(make_record, 2, 1, None, 100)
     other_precision = replace(other_precision, cell=replace(other_precision.cell, precision="fp16"))
     assert stream_tables([streams(make_record, 1, 1, 100, 120), other_precision]) == ""
+
+
+def test_the_table_warns_of_other_processes(make_record: MakeRecord) -> None:
+    quiet, busy, most = at(100, 2, cpu_others=0.04), at(200, 3, cpu_others=0.31), at(300, 4, cpu_others=0.62)
+    text = serving_tables([served(make_record, quiet, busy, most)])
+    assert [row["other CPU"] for row in rows(text) if "other CPU" in row] == ["", "31%", "62%"]
+    assert "Other processes took up to 62% of the CPU time during 2 of 3 loads." in " ".join(text.split())
+    without = serving_tables([served(make_record, quiet, at(200, 3))])
+    assert "Other processes" not in without
+    assert all("other CPU" not in row for row in rows(without))

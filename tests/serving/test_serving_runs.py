@@ -22,6 +22,7 @@ from suites.records.record import BadRecord, Record
 from suites.records.results_folder import read_records
 from suites.running.telemetry import GpuReadings, Reading
 from suites.schema.refusals import Refused
+from suites.serving import generator_limit
 from suites.serving.arrivals import Arrived
 from suites.serving.generator_limit import main
 from suites.serving.process_runner import process_runner, serve_batches
@@ -217,6 +218,7 @@ def test_a_percentile_needs_enough_answers(make_record: MakeRecord) -> None:
     [
         ({"rejected": 10, "sent": 1010}, "more requests than the server can answer"),
         ({"seconds": 12.0, "achieved": 83.3}, "more requests than the server can answer"),
+        ({"seconds": 10.4, "achieved": 96.2}, "too few requests to say if the server keeps up; raise suite.seconds"),
         ({"errors": 3, "first_error": "no kernel", "sent": 1003}, "3 errors: no kernel"),
         ({"too_long": 3, "sent": 1003}, "3 longer than the engine allows"),
     ],
@@ -235,12 +237,17 @@ def test_a_record_with_a_wrong_load_is_bad(key: str, value: object, make_record:
         Record.from_json({**data, "schema": 1})
 
 
-def test_the_limit_of_this_machine_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--seconds", "0.1"]) == 0
+def test_the_limit_of_this_machine_is_printed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generator_limit, "RATES", (1000.0, 80_000.0))
+    assert main(["--seconds", "1"]) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in printed[1:]] == ["1,000", "5,000", "10,000", "20,000", "40,000", "80,000"]
+    assert [line.split()[0] for line in printed[1:]] == ["1,000", "80,000"]
     assert {line.split()[-1] for line in printed[1:]} <= {"yes", "no"}
-    assert main(["--seconds", "-1"]) == 2
+    for seconds in ("-1.0", "0.9"):
+        assert main(["--seconds", seconds]) == 2
+        assert capsys.readouterr().err == f"refused: --seconds={seconds} must be between 1 and 10\n"
 
 
 def test_graphs_are_replayed(fast_cli: Cli, tmp_path: Path) -> None:
