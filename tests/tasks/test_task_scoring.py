@@ -28,6 +28,7 @@ from suites.tasks.task_scores import TaskScores
 DATA = ROOT.parent / "shared" / "data"
 STSB_ROW = "g\tf\t2012\t1\t{score}\t{one}\t{two}"
 QUICK = ("suite=accuracy", "batch=[3,8]", "sequence=[16,64]")
+SHORT = ("suite.seconds=0.02", "suite.warm_up_s=0.05", "suite.min_samples=5")
 
 
 def stsb(folder: Path, **changes: str) -> TaskConfig:
@@ -309,7 +310,7 @@ def test_a_verdict_follows_from_the_interval(difference: float, low: float, high
 
 
 def test_two_suites_in_one_sweep_print_one_table_each(fast_cli: Cli) -> None:
-    done = fast_cli("-m", "suite=accuracy,latency", "backend=torch_eager", "batch=[3]", "sequence=[64]")
+    done = fast_cli("-m", "suite=accuracy,latency", "backend=torch_eager", "batch=[3]", "sequence=[64]", *SHORT)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("*: row of this run") == 2
     assert "difference: score minus that of PyTorch in FP32" in done.stdout
@@ -378,8 +379,7 @@ def test_published_figures_are_reproduced(task: str, backend: str, value: float,
 def test_a_reused_record_is_judged_by_the_new_tolerance(fast_cli: Cli, tmp_path: Path) -> None:
     """Fidelity also reports the drift of INT8, and does not invalidate its latency."""
     quick = ("backend=ort", "precision=int8", "batch=[2]", "sequence=[16]", "device=cpu", "model=minilm")
-    timing = ("suite.seconds=0.02", "suite.warm_up_s=0.05", "suite.min_samples=5")
-    assert fast_cli(*quick, *timing).returncode == 0
+    assert fast_cli(*quick, *SHORT).returncode == 0
     assert fast_cli(*quick, "suite=accuracy", "task.tolerance=0.5").returncode == 0
     again = fast_cli(*quick, "suite=accuracy", "task.tolerance=0.000001")
     assert again.returncode == 0
