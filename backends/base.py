@@ -71,6 +71,12 @@ class Backend(abc.ABC):
         """Return the source format that the build needs for `spec`. Called after `check`."""
         return SourceForm()
 
+    def start_builder(self, spec: BuildSpec) -> None:  # noqa: B027  most builders start at once
+        """Start the builder that the next `build` uses, while the source is exported in another process.
+
+        It is called if the description says so (`starts_builder`). `spec` may have other shapes than the build.
+        """
+
     @abc.abstractmethod
     def build(self, spec: BuildSpec, source: Source) -> Artifact: ...
 

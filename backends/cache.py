@@ -23,6 +23,7 @@ from pathlib import Path
 
 from backends.base import Artifact
 from backends.cache_files import locked, make_private_folder, new_partial, remove, share, trust_fault
+from backends.json_codec import from_json
 
 logger = logging.getLogger("backends.cache")
 """Warnings for the user: one line for each entry that is damaged or not trusted."""
@@ -30,6 +31,9 @@ logger = logging.getLogger("backends.cache")
 
 TIMINGS = "timing"
 """Folder in the root of a cache with the times that builders measured. It is not content-addressed."""
+
+EARLY_S = "started_early_s"
+"""Note of a build: seconds of its first part, which ran before `get` was called. They count for the artifact."""
 
 
 def digest_of(path: Path) -> str:
@@ -88,7 +92,7 @@ class ArtifactCache:
                     path=entry / filename,
                     sha256=digest_of(partial / filename),
                     versions=dict(versions),
-                    seconds=time.perf_counter() - start,
+                    seconds=time.perf_counter() - start + from_json(float, notes.get(EARLY_S, 0.0), EARLY_S),
                     notes=dict(notes),
                 )
                 (partial / "artifact.json").write_text(

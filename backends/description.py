@@ -86,6 +86,7 @@ class BackendDescription:
         calibrates: precisions in which a backend that builds from a checkpoint uses calibration.
         outputs: outputs that its sessions can give.
         builds_engine: whether its build compiles an engine that the cache keeps.
+        starts_builder: whether its builder takes seconds to start, so that `start_builder` starts it during the export.
         prefers_built_shapes: whether other shapes than the built ones are refused or compiled first.
         limits_builds: whether its builder obeys `BuildSpec.build_limit`.
         build_sweep: values that suite=building tries, by name of a build option; empty if it has no such options.
@@ -112,6 +113,7 @@ class BackendDescription:
     calibrates: tuple[str, ...] = ()
     outputs: tuple[str, ...] = (HIDDEN_STATES,)
     builds_engine: bool = False
+    starts_builder: bool = False
     prefers_built_shapes: bool = False
     limits_builds: bool = False
     build_sweep: Mapping[str, Sequence[object]] = field(default_factory=dict)

@@ -6,8 +6,9 @@ A worker needs CPython 3.10 or newer, the standard library, numpy and the packag
 
       locate: model, cache -> path, origin
       probe: backend, spec, passes -> versions, release, form, outcome, reason
-      export: suite, backend, source, spec, model, form, lengths, texts, seed, question, effort
+      export: suite, backend, source, spec, model, form, lengths, texts, seed, question, effort, builder_lock
           -> source, inputs, shapes, identity, origin, parts, checked, points, learned, tokenization, sizes
+      builder: backend, spec, folder -> path, sha256, versions, seconds, notes
       build: backend, spec, source -> path, sha256, versions, seconds, notes
       measure: suite, backend, spec, artifact, inputs, effort, question
           -> measurements, checks, facts, failures, result, readouts
@@ -58,6 +59,7 @@ from backends.json_codec import from_json, to_json
 from backends.registry import load_backend
 from suites.measuring.measure_run import MeasureRun
 from suites.records.record import FAILED, OK, UNAVAILABLE, UNSUPPORTED
+from suites.running.builder_job import build_when_sent
 from suites.running.deploy_job import DeployJob, Sampled, SampleJob
 from suites.running.job import (
     BuildJob,
@@ -218,6 +220,7 @@ STAGES: dict[str, Callable[[Any], object]] = {
     "probe": probe,
     "locate": locate,
     "export": export,
+    "builder": build_when_sent,
     "build": build,
     "measure": measure,
     "start": start,

@@ -7,12 +7,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from conftest import ROOT
 
-from backends.cache import ArtifactCache
+from backends import cache
+from backends.cache import EARLY_S, ArtifactCache
 from backends.cache_files import locked, remove_partials
 
 KEY = {"what": "test"}
@@ -257,3 +259,14 @@ def test_two_simultaneous_processes_build_once(tmp_path: Path) -> None:
     outputs = [process.communicate()[0].split() for process in started]
     assert sorted(len(output) for output in outputs) == [1, 2]
     assert outputs[0][-1] == outputs[1][-1]
+
+
+def test_an_early_part_of_a_build_counts_for_its_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "time", SimpleNamespace(perf_counter=iter([1.0, 3.5]).__next__))
+
+    def build(path: Path) -> Mapping[str, object]:
+        path.write_text("engine")
+        return {EARLY_S: 11.5}
+
+    artifact = ArtifactCache(tmp_path).get("engine", {}, "engine.txt", build, {})
+    assert (artifact.seconds, artifact.notes) == (14.0, {EARLY_S: 11.5})

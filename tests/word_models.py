@@ -7,12 +7,14 @@ from typing import Any
 
 from conftest import OTHER_MODELS, ROOT, TINY_MODELS
 
+from backends.model.families import uncounted_id
 from suites.asking.request import Request, resolve
 
 WORDS = (
     "the", "cat", "sat", "on", "a", "mat", "and", "saw", "red", "dog", "who", "was", "big", "or", "small", "it", "ran",
     "to", "sea",
 )  # fmt: skip
+FIRST = ("[PAD]", "[UNK]")
 SPECIALS = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
 
 
@@ -35,18 +37,27 @@ def word_model(folder: Path, family: str = "bert", head: str = "", **config: Any
     for parameter in model.parameters():
         parameter.data.add_(torch.randn_like(parameter) * 0.1)
     model.save_pretrained(folder)
-    word_tokenizer(folder)
+    # Families that count no position for the padding token have [PAD] at its id, so that no other token has it.
+    word_tokenizer(folder, first=("[UNK]", "[PAD]") if uncounted_id(model.config.to_dict()) == 1 else FIRST)
     return folder
 
 
 def word_tokenizer(
-    folder: Path, words: tuple[str, ...] = WORDS, around: bool = True, names: dict[str, str] = SPECIALS, **more: Any
+    folder: Path,
+    words: tuple[str, ...] = WORDS,
+    around: bool = True,
+    names: dict[str, str] = SPECIALS,
+    first: tuple[str, str] = FIRST,
+    **more: Any,
 ) -> None:
-    """Save a tokenizer of `words` into `folder`. `around` adds [CLS] and [SEP] around texts."""
+    """Save a tokenizer of `words` into `folder`. `around` adds [CLS] and [SEP] around texts.
+
+    `first` has the tokens with the ids 0 and 1.
+    """
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    vocabulary = {word: place for place, word in enumerate(("[PAD]", "[UNK]", "[CLS]", "[SEP]", *words))}
+    vocabulary = {word: place for place, word in enumerate((*first, "[CLS]", "[SEP]", *words))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, "[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     if around:

@@ -32,10 +32,16 @@ TOLERANCE = 1e-4
 ROWS, BATCH_TOKENS = 8, 4096
 """Most sequences in a batch, and about the most tokens."""
 
+KEPT_TOKENS = 1 << 16
+"""Most tokens, padding included, whose hidden states stay in memory for the next check; 200 MB of BERT-base."""
+
 LOGGER = logging.getLogger(__name__)
 
 Run = Callable[[Feeds], Array]
 """Function from feeds [batch, sequence] to an output in FP32, see backends/model_output.py."""
+
+_kept: dict[tuple[Path, str, tuple[tuple[int, ...], ...]], Sequence[Array]] = {}
+"""Hidden states of the last check in this process, by folder, identity and compared lengths."""
 
 
 def check_encoder(folder: Path, identity: str, longest: int, cache: ArtifactCache) -> Mapping[str, object]:
@@ -125,7 +131,7 @@ class _Check:
         groups = [group for group in (lengths.many, lengths.longer) if group]
         batches = [batch for group in groups for batch in padded_batches(group, config, names)]
         outputs = _run_all(candidate(), batches)  # before the reference: its errors explain a faulty checkpoint better
-        references = _run_all(_transformers(self.folder, self.output), batches)
+        references = self._with_head(self._hidden_states(groups, batches), batches)
         worst, worst_length, size = 0.0, 0, 1.0
         for feeds, reference, output in zip(batches, references, outputs, strict=True):
             mask = feeds["attention_mask"].astype(bool)
@@ -150,6 +156,37 @@ class _Check:
             )
         return worst
 
+    def _hidden_states(self, groups: Sequence[Sequence[int]], batches: Sequence[Feeds]) -> Sequence[Array]:
+        """Return the last hidden states of transformers for `batches`, which follow from `groups`.
+
+        The encoder and the export are compared at the same lengths, one after the other: transformers runs once.
+        """
+        size = sum(feeds["attention_mask"].size for feeds in batches)
+        key = (self.folder, self.identity, tuple(map(tuple, groups)))
+        if self.identity and key in _kept:
+            return _kept[key]
+        states = _run_all(_transformers(self.folder), batches)
+        _kept.clear()
+        if self.identity and size <= KEPT_TOKENS:
+            _kept[key] = states
+        return states
+
+    def _with_head(self, states: Sequence[Array], batches: Sequence[Feeds]) -> Sequence[Array]:
+        """Return the output for last hidden states."""
+        head = head_of(self.folder, self.output)
+        if head is None:
+            return states
+        import torch
+
+        from backends.model.output_head import OutputHead
+
+        layers = OutputHead(head)
+        with torch.inference_mode():
+            return [
+                np.asarray(layers(torch.from_numpy(hidden), torch.from_numpy(feeds["attention_mask"]).long()).numpy())
+                for hidden, feeds in zip(states, batches, strict=True)
+            ]
+
 
 def padded_batches(lengths: Sequence[int], config: Mapping[str, object], names: Sequence[str]) -> Iterator[Feeds]:
     """Yield batches of random tokens. Each has short and long sequences and is padded to its longest one."""
@@ -171,13 +208,11 @@ def _run_all(run: Run, batches: Sequence[Feeds]) -> list[Array]:
     return [run(feeds) for feeds in batches]
 
 
-def _transformers(folder: Path, output: Output) -> Run:
-    """Load AutoModel of transformers with its own eager attention, as users call it, and the head of `output`."""
+def _transformers(folder: Path) -> Run:
+    """Load AutoModel of transformers with its own eager attention, as users call it."""
     import torch
     from transformers import AutoModel
     from transformers.utils import logging
-
-    from backends.model.output_head import OutputHead
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -185,14 +220,11 @@ def _transformers(folder: Path, output: Output) -> Run:
         folder, attn_implementation="eager", dtype=torch.float32, local_files_only=True, trust_remote_code=False,
         use_safetensors=True,
     ).eval()  # fmt: skip
-    head = head_of(folder, output)
-    layers = None if head is None else OutputHead(head)
 
     def run(feeds: Feeds) -> Array:
         with torch.inference_mode():
             inputs = {name: torch.from_numpy(array).long() for name, array in feeds.items()}
-            hidden = model(**inputs).last_hidden_state
-            return np.asarray((hidden if layers is None else layers(hidden, inputs["attention_mask"])).numpy())
+            return np.asarray(model(**inputs).last_hidden_state.numpy())
 
     return run
 

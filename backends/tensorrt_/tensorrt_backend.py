@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backends.base import Artifact, Backend, BuildSpec, Device, Opening, Unavailable
 from backends.finding import MISSING, OK, Finding
@@ -15,6 +16,9 @@ from backends.tensorrt_.build.inspection import read_tactics
 from backends.tensorrt_.runtime.installation import COMPANION_PACKAGES, DISTRIBUTIONS, INSTALL_COMMAND, available_api
 from backends.tensorrt_.runtime.layout import Layout
 from backends.tensorrt_.runtime.tensorrt_api import TensorRTApi
+
+if TYPE_CHECKING:
+    from backends.tensorrt_.build.build import StartedBuilder
 
 
 def _release(api: TensorRTApi) -> str:
@@ -37,6 +41,7 @@ class TensorRTBackend(Backend):
 
     def __init__(self, find_api: Callable[[], TensorRTApi] = available_api) -> None:
         self._find_api = find_api
+        self._early: StartedBuilder | None = None
 
     @cached_property
     def api(self) -> TensorRTApi:
@@ -53,6 +58,11 @@ class TensorRTBackend(Backend):
         """Return the layout of a batch in the engine's inputs; None for Rows with the engine's own input names."""
         return None
 
+    def start_builder(self, spec: BuildSpec) -> None:
+        from backends.tensorrt_.build.build import start_early
+
+        self._early = start_early(self.api, spec)
+
     def engine(self, spec: BuildSpec, made_from: Mapping[str, object], define: DefineEngine) -> Artifact:
         """Return the engine of the network that `define` creates, from the cache if it has one; see `cached_engine`."""
         check_build_limit(spec)
@@ -61,7 +71,9 @@ class TensorRTBackend(Backend):
             with limited_worker(engine_spec):
                 from backends.tensorrt_.build.build import build_plan
 
-                return build_plan(self.api, engine_spec, path, lambda target: define(target, engine_spec))
+                # Only the first of several engines uses the builder: the later ones start one quickly.
+                early, self._early = self._early, None
+                return build_plan(self.api, engine_spec, path, lambda target: define(target, engine_spec), early)
 
         return cached_engine(spec, made_from, build)
 

@@ -19,7 +19,7 @@ def prepare(job: ExportJob, origin: InputSource, source: Source) -> Prepared:
     shapes = from_json(Mapping[str, object], inputs.notes["shapes"], "shapes")
     tokenization = None
     if job.effort is not None and inputs.notes["tokens"] == "text" and job.lengths.passes == 1:
-        tokenization = time_tokenization(origin, job.spec.shapes, job.effort)
+        tokenization = time_tokenization(origin, job.spec.shapes, job.effort, job.builder_lock)
     return Prepared(source, inputs, tuple(map(Shape.parse, shapes)), tokenization=tokenization)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backends.base import Artifact, Shape, versions_of
+from backends.cache_files import locked
 from backends.inputs.batches import PACKAGES, InputSource
 from backends.inputs.row_texts import batch_texts
 from backends.model.tokenizer import fast_tokenizer, tokenizer_threads
@@ -21,11 +23,16 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
-def time_tokenization(origin: InputSource, shapes: Sequence[Shape], effort: Effort) -> Artifact | None:
+def time_tokenization(
+    origin: InputSource, shapes: Sequence[Shape], effort: Effort, builder_lock: Path | None = None
+) -> Artifact | None:
     """Measure the tokenizer of a checkpoint on a batch of texts of each shape, once for all cells with these texts.
 
     The times are in the notes of the artifact, see TokenizationNotes in suites/records/artifacts.py. They belong to
     this host, so its identity is part of the key in the cache.
+
+    Args:
+        builder_lock: file of a lock. The measurement begins when the lock is free.
 
     Returns:
         None if the checkpoint has no fast tokenizer.
@@ -36,6 +43,8 @@ def time_tokenization(origin: InputSource, shapes: Sequence[Shape], effort: Effo
     threads, threads_from = tokenizer_threads()
 
     def build(path: Path) -> Mapping[str, object]:
+        with locked(builder_lock) if builder_lock else contextlib.nullcontext():
+            pass
         samples = {
             str(shape): list(time_calls(tokenizing(tokenizer, texts, shape), effort).values)
             for shape, texts in batch_texts(origin, shapes).items()

@@ -96,7 +96,7 @@ def _of_records(request: Request, records: Sequence[Record], machine: str, same:
 
     stages = [record.stages for record in records]
     cached = [float(stage.get("build", 0.0)) for stage in stages]
-    built = [_number(record.artifacts.built and record.artifacts.built.seconds) for record in records]
+    built = [_build_seconds(record) for record in records]
     memory = [size for record in records if (size := memory_of(record)) is not None]
     return Estimate(
         setup_s=median([sum(stage.get(name, 0.0) for name in ("probe", "export", "score")) for stage in stages]),
@@ -107,6 +107,12 @@ def _of_records(request: Request, records: Sequence[Record], machine: str, same:
         machine=machine,
         same_cell=same,
     )
+
+
+def _build_seconds(record: Record) -> float:
+    """Return the seconds of the build, without those of a builder that started during the export."""
+    seconds = record.artifacts.built and record.artifacts.built.seconds
+    return _number(seconds) - _number(record.artifacts.built_notes.started_early_s)
 
 
 def process_seconds(record: Record, request: Request) -> float:

@@ -87,6 +87,7 @@ class BuiltNotes(OpenNotes):
         gelu: kind of GELU.
         provider: execution provider that the cell names; empty without one.
         nodes_by_provider: number of nodes by execution provider, or by library, that runs them; None if not counted.
+        started_early_s: seconds of the start of the builder, if it ran during the export; None otherwise.
         more: other notes of the backend, by name.
     """
 
@@ -96,6 +97,7 @@ class BuiltNotes(OpenNotes):
     gelu: str = optional("")
     provider: str = optional("")
     nodes_by_provider: Mapping[str, int] | None = optional(None)
+    started_early_s: float | None = optional(None)
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ class ProducedFile(Part):
 
     Attributes:
         versions: versions of the packages that produced it, by name.
-        seconds: wall time of its production.
+        seconds: wall time of its production, with that of a part which ran before its stage.
     """
 
     sha256: str = optional("")

@@ -102,7 +102,8 @@ CHECKED = fields(
 INPUTS = fields({"notes": fields({}, {"tokens": text, "shapes": values(fields({"tokens": whole})), "passes": mapping,
                                       "cut": whole, "texts": whole, "made_up": each(text)})})  # fmt: skip
 
-BUILT = fields({}, {"seconds": number, "notes": fields({}, {"engine_bytes": number, "product_types": values(whole)})})
+BUILT = fields({}, {"seconds": number, "notes": fields({}, {"engine_bytes": number, "started_early_s": number,
+                                                            "product_types": values(whole)})})  # fmt: skip
 
 RECORD = fields(
     {

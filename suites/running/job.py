@@ -1,7 +1,6 @@
 """Jobs of workers and their answers: everything that travels between the processes of a cell.
 
-A job is written as JSON to job.json and an answer to out.json (backends/json_codec.py). Every key is listed here. Both
-sides need only CPython 3.10, the standard library and numpy."""
+A job is job.json and an answer out.json (backends/json_codec.py). Both sides need only CPython 3.10 and numpy."""
 
 from __future__ import annotations
 
@@ -151,11 +150,7 @@ class LocateJob(Job[Located]):
 
 @dataclass(frozen=True)
 class ProbeJob(BackendJob[Probed]):
-    """Ask a backend for its versions and whether it can run the cell. Imports no vendor library.
-
-    Attributes:
-        passes: number of passes that run a batch.
-    """
+    """Ask a backend for its versions and whether it can run the cell, in `passes` passes. Imports no vendor library."""
 
     stage: ClassVar[str] = "probe"
     answer: ClassVar[type] = Probed
@@ -176,6 +171,7 @@ class ExportJob(BackendJob[Exported]):
         texts: sentences for calibration and, with a tokenizer, for inputs.
         seed: of inputs and calibration.
         effort: of times that the stage measures; None if the cell is not measured.
+        builder_lock: file that is locked while a builder starts. No times are measured then.
     """
 
     stage: ClassVar[str] = "export"
@@ -192,6 +188,7 @@ class ExportJob(BackendJob[Exported]):
     seed: int
     question: Question
     effort: Effort | None = None
+    builder_lock: Path | None = None
 
     @classmethod
     def json_types(cls, data: Mapping[str, object]) -> Mapping[str, object]:

@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic
@@ -81,40 +81,83 @@ def call(
         CannotStart: the interpreter cannot be run.
         OSError: the job could not be written.
     """
-    stage = job.stage
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "out.json").unlink(missing_ok=True)
-    (folder / "job.json").write_text(json.dumps(to_json(job)), encoding="utf-8")
-    temporary = folder / "tmp"
-    temporary.mkdir(exist_ok=True)
-    mark = f"{Guard.start()}-{next(_calls)}"
-    log = WorkerLog(folder / "log.txt")
-    process: subprocess.Popen[bytes] | None = None
-    readers: list[Reader] = []
-    try:
-        process, readers = _spawn(stage, folder, interpreter, mark, (log.add, ProgressLines(on_progress).add))
-        status: int | None = process.wait(limit_s)
-    except subprocess.TimeoutExpired:
-        status = None
-    finally:
-        # Also on an interrupt: no process that the worker started may outlive the cell.
+    return WorkerProcess(job, folder, interpreter, on_progress).finish(job, limit_s)
+
+
+class WorkerProcess:
+    """Worker of one stage, which has started. It runs until `finish` or `end` is called. Other errors are as in `call`.
+
+    Args:
+        inherited: open descriptor that the worker inherits. Such a worker waits for `send`.
+    """
+
+    def __init__(
+        self,
+        job: Job[A],
+        folder: Path,
+        interpreter: Interpreter,
+        on_progress: Callable[[str, bool], None],
+        inherited: int | None = None,
+    ) -> None:
+        self._folder, self._temporary, self._ended = folder, folder / "tmp", False
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "out.json").unlink(missing_ok=True)
+        (folder / "job.json").write_text(json.dumps(to_json(job)), encoding="utf-8")
+        self._temporary.mkdir(exist_ok=True)
+        self._mark = f"{Guard.start()}-{next(_calls)}"
+        self._log = WorkerLog(folder / "log.txt")
+        self._process: subprocess.Popen[bytes] | None = None
+        self._readers: list[Reader] = []
+        command = [interpreter.python, "-m", "suites.worker", job.stage, str(folder)]
+        receivers = (self._log.add, ProgressLines(on_progress).add)
         try:
-            if process is not None:
-                _end(process)
+            environment = _environment(folder, interpreter, self._mark)
+            self._process, self._readers = _spawn(command, environment, receivers, inherited)
+        except BaseException:
+            self.end()
+            raise
+
+    def send(self) -> None:
+        """Send a line to a worker that waits for it. A worker that has ended does not get it."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError), self._process.stdin as stream:
+            stream.write(b"\n")
+
+    def finish(self, job: Job[A], limit_s: float) -> Answer[A]:
+        """Wait for the worker, at most `limit_s` seconds, and return its answer to `job`."""
+        assert self._process is not None
+        try:
+            status: int | None = self._process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            status = None
         finally:
-            kill_marked(mark)
-            for reader in readers:
+            self.end()  # also on an interrupt
+        if status is None:
+            return Answer(TIMEOUT, f"{job.stage} was stopped after {limit_s:g} s", None, self._log.tail())
+        if status == os.EX_IOERR:
+            raise CannotWrite(f"{job.stage}: {(self._log.tail().splitlines() or ['cannot write'])[-1]}")
+        answer = _read(job, self._folder, status, self._log.tail())
+        if answer.outcome == FAILED:
+            _check_space(job.stage, self._folder)
+        return answer
+
+    def end(self) -> None:
+        """End the worker and all processes that it started: none of them may outlive the cell. Do it once."""
+        if self._ended:
+            return
+        self._ended = True  # later, another process may have its id
+        try:
+            if self._process is not None:
+                _end(self._process)
+                if self._process.stdin is not None:
+                    self._process.stdin.close()
+        finally:
+            kill_marked(self._mark)
+            for reader in self._readers:
                 reader.finish()
-            log.close()
-            shutil.rmtree(temporary, ignore_errors=True)
-    if status is None:
-        return Answer(TIMEOUT, f"{stage} was stopped after {limit_s:g} s", None, log.tail())
-    if status == os.EX_IOERR:
-        raise CannotWrite(f"{stage}: {(log.tail().splitlines() or ['cannot write'])[-1]}")
-    answer = _read(job, folder, status, log.tail())
-    if answer.outcome == FAILED:
-        _check_space(stage, folder)
-    return answer
+            self._log.close()
+            shutil.rmtree(self._temporary, ignore_errors=True)
 
 
 def code_folder(folder: Path) -> Path:
@@ -133,20 +176,8 @@ def code_folder(folder: Path) -> Path:
     return code
 
 
-def _spawn(
-    stage: str,
-    folder: Path,
-    interpreter: Interpreter,
-    mark: str,
-    receivers: tuple[Callable[[bytes], None], Callable[[bytes], None]],
-) -> tuple[subprocess.Popen[bytes], list[Reader]]:
-    """Start the worker, and the threads that read its output and its progress.
-
-    Raises:
-        CannotStart: the interpreter cannot be run.
-    """
-    progress_reader, progress_writer = os.pipe()
-    environment = {
+def _environment(folder: Path, interpreter: Interpreter, mark: str) -> dict[str, str]:
+    return {
         **os.environ,
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONUTF8": "1",  # libraries open files without naming an encoding
@@ -157,24 +188,37 @@ def _spawn(
         # Absolute, because the worker runs in another folder.
         "INFERENCE_SUITES_PATH": os.pathsep.join(os.path.dirname(folder) for folder in suites.__path__[1:]),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(code_folder(folder)), os.environ.get("PYTHONPATH", "")])),
-        "SUITES_PROGRESS_FD": str(progress_writer),
         "SUITES_LAUNCHER": str(os.getpid()),
         CALL: mark,
     }
+
+
+def _spawn(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    receivers: tuple[Callable[[bytes], None], Callable[[bytes], None]],
+    inherited: int | None,
+) -> tuple[subprocess.Popen[bytes], list[Reader]]:
+    """Start the worker in its folder, the last word of `command`, and the threads that read its output and progress.
+
+    Raises:
+        CannotStart: the interpreter cannot be run.
+    """
+    progress_reader, progress_writer = os.pipe()
     try:
         process = subprocess.Popen(
-            [interpreter.python, "-m", "suites.worker", stage, str(folder)],
-            stdin=subprocess.DEVNULL,
+            command,
+            stdin=subprocess.DEVNULL if inherited is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            cwd=folder,
-            env=environment,
-            pass_fds=(progress_writer,),
+            cwd=command[-1],
+            env={**environment, "SUITES_PROGRESS_FD": str(progress_writer)},
+            pass_fds=[descriptor for descriptor in (progress_writer, inherited) if descriptor is not None],
             start_new_session=True,
         )
     except OSError as error:
         os.close(progress_reader)
-        raise CannotStart(why_not_started(interpreter.python, error)) from None
+        raise CannotStart(why_not_started(command[0], error)) from None
     finally:
         os.close(progress_writer)
     assert process.stdout is not None

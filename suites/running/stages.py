@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
-from backends.base import Artifact, Shape, SourceForm
-from backends.json_codec import from_json, to_object
+from backends.base import SourceForm
 from suites.asking.cache_folder import compiler_caches
 from suites.asking.request import Request
 from suites.measuring.clock import now_ns
@@ -19,7 +20,10 @@ from suites.records.measurement import Measurement
 from suites.records.parts import Check
 from suites.records.record import FAILED, OK
 from suites.running.build_rounds import spec_of_round
+from suites.running.builder_job import BuilderJob
+from suites.running.builder_process import BuilderProcess, starts_early
 from suites.running.engine_notes import note_engine
+from suites.running.exported_files import artifacts_of, padded_tokens
 from suites.running.job import A, BuildJob, Exported, ExportJob, Job, Measured, MeasureJob, ScoreJob, StartJob
 from suites.running.launch import Answer, Interpreter, call
 from suites.running.telemetry import GpuReadings, TelemetrySampler, annotate
@@ -73,10 +77,46 @@ class Stages:
     progress: Progress
     seconds: dict[str, float] = field(default_factory=dict)
     log_tail: str = ""
+    _builder: BuilderProcess | None = None
 
     def run(self, job: Job[A], python: str) -> Answer[A]:
-        """Run a job in the interpreter `python` and return its answer."""
-        stage, device = job.stage, self.request.machine.device
+        """Run a job in the interpreter `python` and return its answer. A builder that has started runs the build."""
+        stage, limit = job.stage, self.request.time_limit
+        self.progress(stage, "starting", False)
+        start = now_ns()
+        answer = self._builder.build(job, limit) if self._builder is not None and stage == BuildJob.stage else None
+        if answer is None:
+            interpreter = Interpreter(python, self._environment(stage))
+            answer = call(job, self.folder / stage, interpreter, limit, partial(self._line, stage))
+        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + (now_ns() - start) / 1e9, 3)
+        self.log_tail = answer.log_tail
+        return answer
+
+    @contextlib.contextmanager
+    def starting_builder(self, request: Request) -> Iterator[Path | None]:
+        """Start the builder of `request` in this context, if that takes long, and end it.
+
+        Returns:
+            The file that is locked while the builder starts; None without a builder.
+        """
+        if not starts_early(request):
+            yield None
+            return
+        stage = BuildJob.stage
+        interpreter = Interpreter(request.interpreter, self._environment(stage))
+        job = BuilderJob(request.backend, request.spec, self.folder / stage)
+        self._builder = BuilderProcess(job, interpreter, partial(self._line, stage))
+        try:
+            yield self._builder.lock
+        finally:
+            self._builder.end()
+            self._builder = None
+
+    def _line(self, stage: str, text: str, keep: bool) -> None:
+        self.progress(stage, text, keep)
+
+    def _environment(self, stage: str) -> dict[str, str]:
+        """Return the environment variables of the worker of a stage."""
         compilers = compiler_caches(self.request.cache)
         if compilers is None:
             self.progress(
@@ -84,8 +124,8 @@ class Stages:
             )
             compilers = self.folder / "compilers"
         # The worker sees only its own GPU. Compilers keep their caches in the cache of the project.
-        environment = {
-            "CUDA_VISIBLE_DEVICES": device.uuid,
+        return {
+            "CUDA_VISIBLE_DEVICES": self.request.machine.device.uuid,
             "CUDA_MODULE_LOADING": os.environ.get("CUDA_MODULE_LOADING", "LAZY"),
             "TORCHINDUCTOR_CACHE_DIR": str(compilers / "inductor"),
             "TRITON_CACHE_DIR": str(compilers / "triton"),
@@ -94,18 +134,6 @@ class Stages:
             **({"OMP_NUM_THREADS": "1"} if stage == ScoreJob.stage else {}),
             **(self._tokenizer_threads() if stage == ExportJob.stage else {}),
         }
-        self.progress(stage, "starting", False)
-        start = now_ns()
-        answer = call(
-            job,
-            self.folder / stage,
-            Interpreter(python, environment),
-            self.request.time_limit,
-            lambda text, keep: self.progress(stage, text, keep),
-        )
-        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + (now_ns() - start) / 1e9, 3)
-        self.log_tail = answer.log_tail
-        return answer
 
     def _tokenizer_threads(self) -> dict[str, str]:
         """Return environment variables for the stage that times the tokenizer: threads as in a server, or as given."""
@@ -120,12 +148,17 @@ def prepare(request: Request, stages: Stages, form: SourceForm, earlier: Exporte
     Args:
         earlier: the export of an earlier round, which this round builds from too.
     """
-    if earlier is None:
-        exported = stages.run(export_job(request, form), request.main_interpreter)
+    if earlier is not None:
+        return _build(request, stages, earlier)
+    with stages.starting_builder(request) as lock:
+        job = replace(export_job(request, form), builder_lock=lock)
+        exported = stages.run(job, request.main_interpreter)
         if exported.result is None or request.until == "export":
             return StageResult(exported.outcome, exported.reason)
-        earlier = exported.result
-    files = earlier
+        return _build(request, stages, exported.result)
+
+
+def _build(request: Request, stages: Stages, files: Exported) -> StageResult:
     spec = replace(request.spec, shapes=files.shapes, tokens=padded_tokens(files.inputs))
     build_round = request.question.build_round() if request.until == "measure" else None
     if build_round is not None:
@@ -160,35 +193,6 @@ def export_job(request: Request, form: SourceForm) -> ExportJob:
         question=request.question,
         effort=request.effort if request.until == "measure" else None,
     )
-
-
-def artifacts_of(exported: Exported, built: Artifact) -> Artifacts:
-    """Return the artifacts of a record: everything but their paths."""
-    source = exported.source
-    files = {"onnx": source.onnx, "arrays": source.arrays, "ranges": source.ranges, **exported.learned,
-             "inputs": exported.inputs, "tokenization": exported.tokenization, "built": built}  # fmt: skip
-    weights: dict[str, object] = {"sha256": source.sha256}
-    if exported.identity:
-        weights |= {"parts": list(exported.parts), "checked": dict(exported.checked)}
-        weights |= {"points": exported.points} if exported.points else {}
-        weights |= {"identity": exported.identity, "origin": exported.origin}
-        weights |= {"sizes": to_object(exported.sizes)} if exported.sizes else {}
-    stored = {
-        name: {key: value for key, value in to_object(file).items() if key != "path"}
-        for name, file in files.items()
-        if file is not None
-    }
-    return from_json(Artifacts, {"weights": weights, **stored}, "artifacts")
-
-
-def padded_tokens(inputs: Artifact) -> dict[Shape, int]:
-    """Return the number of tokens of the shapes whose inputs have padding.
-
-    An engine is tuned for the number of tokens that it will run.
-    """
-    notes = from_json(Mapping[str, Mapping[str, object]], inputs.notes.get("shapes", {}), "shapes")
-    tokens = {Shape.parse(name): from_json(int, of_shape["tokens"], name) for name, of_shape in notes.items()}
-    return {shape: count for shape, count in tokens.items() if count < shape.batch * shape.sequence}
 
 
 def measure(request: Request, stages: Stages, prepared: StageResult, process: int = 0) -> StageResult:

@@ -15,7 +15,7 @@ from backends.inputs.batches import InputSource, Tokens, draw_lengths, prepare_i
 from backends.inputs.calibration_sequences import CalibrationSize, calibration_batches
 from backends.inputs.lengths import Lengths
 from backends.tensorrt_.profile_step import batch
-from suites.running.stages import padded_tokens
+from suites.running.exported_files import padded_tokens
 from suites.schema.suite_config import LengthsConfig
 
 TOKENS = Tokens("text", ((11, 12, 13), (21, 22), (31, 32, 33, 34, 35)), prefix=(1,), suffix=(2,), pad=0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,10 +19,11 @@ from backends.inputs.lengths import Lengths
 from backends.inputs.row_texts import batch_texts
 from backends.model.identity import identity_of
 from backends.model.tokenizer import fast_tokenizer, tokenizer_threads
+from suites.latency import tokenization
 from suites.latency.figures import latency_rows
 from suites.latency.tables import latency_tables
 from suites.latency.tokenization import time_tokenization, tokenizing
-from suites.measuring.clock import Effort
+from suites.measuring.clock import Effort, Samples
 from suites.records.record import Record
 from suites.records.results_folder import read_records
 
@@ -123,3 +125,25 @@ def test_a_cell_with_texts_has_the_times_of_its_tokenizer(cli: Cli, tmp_path: Pa
     assert record.artifacts.tokenization is not None
     assert "tokenizers" in (record.artifacts.tokenization.versions or {})
     assert "tokenization" not in record.artifacts.digests()
+
+
+def test_times_begin_when_the_lock_of_a_builder_is_free(
+    origin: InputSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+
+    @contextmanager
+    def locked(path: Path) -> Iterator[None]:
+        events.append(path.name)
+        yield
+        events.append("free")
+
+    def timed(call: object, effort: Effort) -> Samples:
+        events.append("timed")
+        return Samples((1, 2), ())
+
+    monkeypatch.setattr(tokenization, "locked", locked)
+    monkeypatch.setattr(tokenization, "time_calls", timed)
+    for _ in range(2):
+        time_tokenization(origin, [SHAPE], EFFORT, tmp_path / "starting.lock")
+    assert events == ["starting.lock", "free", "timed"]  # the second times are from the cache

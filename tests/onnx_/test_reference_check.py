@@ -101,6 +101,28 @@ def test_a_wrong_mask_in_the_projects_encoder_is_found(
     assert check_encoder(folder, identity, 64, ArtifactCache(tmp_path))["difference"] < 2e-5
 
 
+def test_transformers_runs_once_for_the_encoder_and_its_export(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export_graph, "compare_export", lambda *_: 0.0)
+    monkeypatch.setattr(reference_check, "_kept", {})
+    loaded: list[Path] = []
+    load = reference_check._transformers
+    monkeypatch.setattr(reference_check, "_transformers", lambda folder: (loaded.append(folder), load(folder))[1])
+    folder, identity = tiny("bert")
+    check_encoder(folder, identity, 32, ArtifactCache(tmp_path))
+    check_export(folder, identity, 32, ArtifactCache(tmp_path))
+    assert loaded == [folder]
+    check_encoder(folder, identity, 16, ArtifactCache(tmp_path))  # other lengths
+    assert loaded == [folder] * 2
+    check_encoder(folder, "another checkpoint", 16, ArtifactCache(tmp_path))
+    assert loaded == [folder] * 3
+    monkeypatch.setattr(reference_check, "KEPT_TOKENS", 0)
+    for cache in (tmp_path / "a", tmp_path / "b"):
+        check_encoder(folder, identity, 16, ArtifactCache(cache))
+    assert loaded == [folder] * 5
+
+
 def test_a_wrong_mask_in_the_export_is_found(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, identity = tiny("bert")
     monkeypatch.setattr(export_graph, "MASK_VALUE", -1.0)

@@ -107,6 +107,16 @@ def test_sampling_is_scaled_and_loading_is_not(make_record: MakeRecord) -> None:
     assert process_seconds(with_stages(two, measure=6.0), request(record)) == 6.0
 
 
+def test_a_builder_that_starts_during_the_export_takes_no_time_of_the_build(
+    make_record: MakeRecord, tmp_path: Path
+) -> None:
+    built = {"seconds": 60.0, "notes": {"started_early_s": 11.5}}
+    write_record(tmp_path, replaced(with_stages(make_record()), artifacts={"built": built}))
+    expected = estimate(request(make_record()), PastRuns(tmp_path, "gpu-a"))
+    assert expected is not None
+    assert (expected.build_s, expected.cached_build_s) == (48.5, 0.5)
+
+
 def test_facts_that_a_record_lacks_are_unknown(make_record: MakeRecord) -> None:
     record = replaced(with_stages(make_record()), facts={}, settings={})
     assert memory_of(record) is None

@@ -40,6 +40,7 @@ from suites.measuring.clock import Effort
 from suites.records.facts import Facts
 from suites.records.measurement import Measurement, Telemetry
 from suites.records.parts import Check
+from suites.running.builder_job import BuilderJob
 from suites.running.deploy_job import DeployJob, Sampled, SampleJob
 from suites.running.job import (
     BuildJob,
@@ -153,7 +154,9 @@ CHECK = Check(batch=8, sequence=128, cuda_graph=True, nonfinite=1, cosine=None)
 
 def export_job(suite: str) -> ExportJob:
     lengths = Lengths("histogram", "text", 4, values=(8, 16), counts=(3, 1), passes=2, multiple=8)
-    return ExportJob(suite, "ort", "onnx", SPEC, MODEL, FORM, lengths, ("a", "b"), 7, QUESTIONS[suite], EFFORT)
+    return ExportJob(
+        suite, "ort", "onnx", SPEC, MODEL, FORM, lengths, ("a", "b"), 7, QUESTIONS[suite], EFFORT, FOLDER / "lock"
+    )
 
 
 def measure_job(suite: str) -> MeasureJob:
@@ -168,6 +171,7 @@ EXAMPLES: dict[str, tuple[Job[Any], Any]] = {
         Exported(SOURCE, INPUTS, SHAPES, "d", "path", ("*attention*",), {"encoder": {"longest": 16}}, 11,
                  {"trained": INPUTS}, INPUTS, EncoderSizes(2, 64, 64, 32, 128, True, 32)),
     ),
+    "builder": (BuilderJob("ort", SPEC, FOLDER / "build"), INPUTS),
     "build": (BuildJob("ort", SPEC, SOURCE), INPUTS),
     "measure": (
         measure_job("layers"),
@@ -193,8 +197,12 @@ EXAMPLES: dict[str, tuple[Job[Any], Any]] = {
 }  # fmt: skip
 """A job of each stage and its answer. No field has its default value, so that a field that is lost is noticed."""
 
-ANSWERS: tuple[type, ...] = tuple(job.answer for job in JOBS.values())
-TYPES: tuple[type, ...] = (*JOBS.values(), *ANSWERS)
+TYPES: tuple[type, ...] = tuple(dict.fromkeys((*JOBS.values(), *(job.answer for job in JOBS.values()))))
+
+
+def example_of(kind: type) -> Any:
+    """Return the example of a type of job or answer. Two stages may have the same type of answer."""
+    return next(value for pair in EXAMPLES.values() for value in pair if type(value) is kind)
 
 
 def through_json(value: object) -> Any:
@@ -212,7 +220,7 @@ def test_a_job_and_its_answer_survive_the_way_through_json(stage: str) -> None:
 
 @pytest.mark.parametrize("kind", TYPES)
 def test_the_examples_have_no_default_values(kind: type) -> None:
-    (example,) = (value for pair in EXAMPLES.values() for value in pair if type(value) is kind)
+    example = example_of(kind)
     for field in dataclasses.fields(kind):
         default = field.default_factory() if callable(field.default_factory) else field.default
         assert getattr(example, field.name) != default, field.name
@@ -249,7 +257,7 @@ def places(kind: type, data: Mapping[str, Any]) -> list[tuple[str, dict[str, Any
 
 @pytest.mark.parametrize("kind", TYPES)
 def test_an_unknown_key_is_refused_with_its_place(kind: type) -> None:
-    (example,) = (value for pair in EXAMPLES.values() for value in pair if type(value) is kind)
+    example = example_of(kind)
     number = len(places(kind, through_json(example)))
     for index in range(number):
         data = through_json(example)
@@ -261,7 +269,7 @@ def test_an_unknown_key_is_refused_with_its_place(kind: type) -> None:
 
 @pytest.mark.parametrize("kind", TYPES)
 def test_a_missing_key_is_refused_with_its_place(kind: type) -> None:
-    (example,) = (value for pair in EXAMPLES.values() for value in pair if type(value) is kind)
+    example = example_of(kind)
     for field in dataclasses.fields(kind):
         data = through_json(example)
         del data[field.name]

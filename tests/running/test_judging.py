@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,9 @@ class FakeStages:
     def run(self, job: Job[Any], python: str) -> Answer[Any]:
         self.locks[job.stage] = self.lock
         return self.answers[job.stage]
+
+    def starting_builder(self, request: Request) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def progress(self, *_: object) -> None: ...
 

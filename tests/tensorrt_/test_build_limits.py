@@ -94,7 +94,7 @@ def test_mps_limits_the_process_before_tensorrt_is_loaded(
         limits.note("load")
         return fake_api()
 
-    def build_plan(api: object, spec: BuildSpec, path: Path, define: object) -> dict[str, object]:
+    def build_plan(api: object, spec: BuildSpec, path: Path, define: object, early: object) -> dict[str, object]:
         limits.note("build")
         path.write_bytes(b"plan")
         return {}
@@ -114,7 +114,7 @@ def test_a_build_that_the_daemon_did_not_serve_leaves_no_engine(
         yield
         raise Unavailable("no server")
 
-    def build_plan(api: object, spec: BuildSpec, path: Path, define: object) -> dict[str, object]:
+    def build_plan(api: object, spec: BuildSpec, path: Path, define: object, early: object) -> dict[str, object]:
         path.write_bytes(b"plan")
         return {}
 

@@ -17,9 +17,10 @@ from backends.tensorrt_.build import build, progress
 from backends.tensorrt_.build.build_log import BuildLog
 from backends.tensorrt_.build.durations import BuildKind, estimated_seconds, note_seconds
 from backends.tensorrt_.build.inspection import product_types
+from backends.tensorrt_.onnx_backend import TensorRT
 from backends.tensorrt_.runtime.loading import load_plugins, read_plan
 from backends.tensorrt_.runtime.log import Log
-from backends.tensorrt_.runtime.tensorrt_options import TensorRTOptions
+from backends.tensorrt_.runtime.tensorrt_options import Engines, TensorRTOptions
 
 OPTIONS = TensorRTOptions(min=[1, 8], opt=[2, 8], max=[2, 8])
 SPEC = BuildSpec("fp16", Device("cuda", 0, "NVIDIA H200", "GPU-0", (9, 0)), (Shape(2, 8),), True, Path("c"), OPTIONS)
@@ -54,7 +55,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     simulated = Stage()
     watch = SimpleNamespace(
         enter=lambda phase, seconds=None: simulated.estimates.append((phase, seconds)),
-        notes=dict,
+        notes=lambda early: {},
         seconds_in=lambda phase: 12.5,
     )
     log = SimpleNamespace(
@@ -306,3 +307,56 @@ def test_the_log_keeps_warnings_errors_the_last_node_and_the_peak(capfd: pytest.
     assert log.lines() == ["WARNING: twice (2 times)", "ERROR: an\nerror"]
     assert log.lines(1) == ["WARNING: twice (2 times)", "and 1 more"]
     assert "Parsing" not in capfd.readouterr().err
+
+
+def test_a_builder_that_started_early_builds_and_its_start_is_a_phase_of_the_build(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wall, processor = iter([10.0, 21.5, 50.0, 51.0, 54.0, 55.0]), iter([1.0, 12.0, 14.0, 18.0])
+    monkeypatch.setattr(build, "BuildMonitor", progress.BuildMonitor)
+    monkeypatch.setattr(progress, "free_memory", lambda: 1 << 30)
+    clocks = SimpleNamespace(perf_counter=wall.__next__, process_time=processor.__next__)
+    monkeypatch.setattr(progress, "time", clocks)
+    monkeypatch.setattr(build, "monitor", lambda *_: None)
+    early = build.start_early(stage.api, SPEC)
+    assert stage.api.trt.Builder.call_count == 1
+    assert not stage.builder.create_network.called
+    layout: Any = SimpleNamespace(sizes=lambda profile: {})
+    notes = build.build_plan(stage.api, SPEC, tmp_path / "plan", lambda target: (layout, {}), early)
+    assert stage.api.trt.Builder.call_count == 1
+    assert (tmp_path / "plan").read_bytes() == b"plan"
+    assert notes["phases_s"] == [
+        ("starting the builder", 11.5), ("defining the network", 1.0),
+        ("building", 3.0), ("opening what was built", 1.0),
+    ]  # fmt: skip
+    assert (notes["started_early_s"], notes["processor_s"]) == (11.5, 15.0)
+
+
+def test_a_builder_does_not_start_early_if_the_export_may_need_the_memory(stage: Stage) -> None:
+    stage.free = (4 << 30) - 1
+    with pytest.raises(Unavailable, match="4095 MiB of GPU memory are free"):
+        build.start_early(stage.api, SPEC)
+    assert not stage.api.trt.Builder.called
+    stage.free += 1
+    assert build.start_early(stage.api, SPEC).builder is stage.builder
+
+
+def test_the_first_of_several_engines_uses_the_builder_that_started_early(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    used: list[object] = []
+
+    def build_plan(api: object, spec: BuildSpec, path: Path, define: object, early: object) -> dict[str, object]:
+        used.append(early)
+        path.write_bytes(b"plan")
+        return {"profiles": []}
+
+    monkeypatch.setattr(build, "start_early", lambda api, spec: "early")
+    monkeypatch.setattr(build, "build_plan", build_plan)
+    options = replace(OPTIONS, engines=Engines.per_shape)
+    spec = replace(SPEC, cache=tmp_path, shapes=(Shape(1, 8), Shape(2, 8)), options=options)
+    backend = TensorRT(fake_api)
+    backend.start_builder(spec)
+    assert used == []
+    backend.engine(spec, {"onnx": "0"}, MagicMock())
+    assert used == ["early", None]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backends.base import BuildSpec, Unavailable, Unsupported
 from backends.cuda import free_memory, use_device
-from backends.profiles import plan_profiles
+from backends.profiles import Profile, plan_profiles
 from backends.tensorrt_.build.build_limits import LimitedThread, limited_thread
 from backends.tensorrt_.build.build_target import BuildTarget, DefineNetwork
 from backends.tensorrt_.build.durations import BuildKind, durations_path, estimated_seconds, note_seconds
@@ -33,17 +34,56 @@ SCARCE_MEMORY = 2 << 30
 cuDNN need about 1 GB before any tensor. Without that memory TensorRT reports different errors, and not all of them
 mention memory."""
 
+EARLY_MEMORY = 2 * SCARCE_MEMORY
+"""Bytes of free device memory below which a builder does not start while another process uses the device."""
+
 SHORT_OF_MEMORY = re.compile(r"out ?of ?memory|insufficient memory|memoryallocation|could not be allocated", re.I)
 """Error messages of TensorRT and CUDA about too little memory. The pattern is not "memory" alone, because an illegal
 memory access is a different error."""
 
 
-BUILDING = "building"
-"""Phase in which TensorRT times tactics and makes the plan."""
+STARTING, DEFINING, BUILDING = "starting the builder", "defining the network", "building"
+"""Phases of a build. TensorRT times tactics and makes the plan in BUILDING."""
 
 
-def build_plan(api: TensorRTApi, spec: BuildSpec, path: Path, define: DefineNetwork) -> Mapping[str, object]:
+@dataclass(frozen=True)
+class StartedBuilder:
+    """Builder without a network.
+
+    Attributes:
+        log: messages of the builder.
+        limited: context for calls of the builder.
+        monitor: cost of an early start; None if the builder started in its build.
+    """
+
+    builder: trt.Builder
+    log: Log
+    limited: LimitedThread
+    monitor: BuildMonitor | None = None
+
+
+def start_early(api: TensorRTApi, spec: BuildSpec) -> StartedBuilder:
+    """Start the builder of a build that comes later, while another process uses the device.
+
+    Raises:
+        Unavailable: the other process may need the memory of the device.
+        Unsupported, RuntimeError: as in `build_plan`.
+    """
+    opens = not builds_without_gpu(spec)
+    free = _free_memory_of(spec.device.index) if opens else EARLY_MEMORY
+    if free < EARLY_MEMORY:
+        raise Unavailable(f"{free >> 20} MiB of GPU memory are free, so the builder does not start during the export")
+    with BuildMonitor(STARTING, on_gpu=opens) as monitor:
+        started = _started(api, spec, free)
+    return replace(started, monitor=monitor)
+
+
+def build_plan(
+    api: TensorRTApi, spec: BuildSpec, path: Path, define: DefineNetwork, early: StartedBuilder | None = None
+) -> Mapping[str, object]:
     """Build the network that `define` creates, and write the plan to `path` and its layers next to it.
+
+    `early` is a builder of `start_early` in this process.
 
     Returns:
         Notes for the record: profiles, sizes in bytes, layers, time by phase, and the log.
@@ -53,26 +93,24 @@ def build_plan(api: TensorRTApi, spec: BuildSpec, path: Path, define: DefineNetw
         Unavailable: TensorRT's lean runtime is needed but not installed.
         RuntimeError: the build failed. The message has TensorRT's first error and, where known, a fix.
     """
-    options, log, opens = spec.options_as(TensorRTOptions), Log(api), not builds_without_gpu(spec)
+    options, opens = spec.options_as(TensorRTOptions), not builds_without_gpu(spec)
     free = _free_memory_of(spec.device.index) if opens else SCARCE_MEMORY
-    with BuildMonitor("starting the builder", on_gpu=opens) as watch:
-        load_plugins(api, options, log)
-        limited, builder = _builder(api, log, spec, free)
-        watch.enter("defining the network")
-        target = _empty_target(api, builder, spec, log)
-        network, config = target.network, target.config
+    with BuildMonitor(DEFINING if early else STARTING, on_gpu=opens) as watch:
+        started = early or _started(api, spec, free)
+        if early is None:
+            watch.enter(DEFINING)
+        target = _empty_target(api, started.builder, spec, started.log)
+        config, log = target.config, target.log
         monitor(api, config, watch, log)
-        layout, notes = define(target)
-        profiles = plan_profiles(spec.shapes, options)
-        _add_profiles(target, [layout.sizes(profile) for profile in profiles])
+        profiles, notes = _defined(target, spec, define)
         timings = timing_cache_path(spec, api.version)
         warm, durations = api.can.timings and load_timings(config, timings), durations_path(timings)
-        kind = BuildKind(spec.precision, network.num_layers, len(profiles), options.optimization_level, warm)
+        kind = BuildKind(spec.precision, target.network.num_layers, len(profiles), options.optimization_level, warm)
 
         def build(phase: str) -> tuple[trt.IHostMemory | None, bool]:
             """Return the plan, and whether a second build would not help."""
             watch.enter(phase, estimated_seconds(durations, kind))
-            if (plan := _serialized(target, limited)) is None:
+            if (plan := _serialized(target, started.limited)) is None:
                 return plan, True
             watch.enter("opening what was built")
             path.write_bytes(memoryview(plan))
@@ -89,17 +127,26 @@ def build_plan(api: TensorRTApi, spec: BuildSpec, path: Path, define: DefineNetw
             raise RuntimeError(f"TensorRT built the engine twice and could not open it: {log.last_error()}")
         if plan is None or _short_of_memory(log):
             raise _failure(api, log, spec, free)
-        _keep_timings(target, timings)
-        note_seconds(durations, kind, watch.seconds_in(BUILDING))
+        _keep_times(target, timings, kind, watch.seconds_in(BUILDING))
     return {
         "profiles": [str(profile) for profile in profiles],
         "engine_bytes": path.stat().st_size,
         **notes,
         **(write_layers if opens else write_logged_layers)(api, path, options, log),
-        **watch.notes(),
+        **watch.notes(started.monitor),
         "peak_allocator_bytes": log.peak_bytes,
         "log": log.lines(),
     }
+
+
+def _defined(
+    target: BuildTarget, spec: BuildSpec, define: DefineNetwork
+) -> tuple[tuple[Profile, ...], Mapping[str, object]]:
+    """Define the network and add its profiles. Return the profiles, and notes for the record."""
+    layout, notes = define(target)
+    profiles = plan_profiles(spec.shapes, spec.options_as(TensorRTOptions))
+    _add_profiles(target, [layout.sizes(profile) for profile in profiles])
+    return profiles, notes
 
 
 def _free_memory_of(device: int) -> int:
@@ -108,17 +155,21 @@ def _free_memory_of(device: int) -> int:
     return free_memory()
 
 
-def _keep_timings(target: BuildTarget, path: Path) -> None:
+def _keep_times(target: BuildTarget, path: Path, kind: BuildKind, seconds: float) -> None:
+    """Keep the timings of tactics in `path`, and the seconds of the build next to it."""
     if target.api.can.timings:
         save_timings(target.config, path)
+    note_seconds(durations_path(path), kind, seconds)
 
 
-def _builder(api: TensorRTApi, log: Log, spec: BuildSpec, free: int) -> tuple[LimitedThread, trt.Builder]:
-    """Return a builder, and the context for its calls."""
-    trt, limited = api.trt, limited_thread(spec)
+def _started(api: TensorRTApi, spec: BuildSpec, free: int) -> StartedBuilder:
+    """Load the plugins and start a builder."""
+    trt, log = api.trt, Log(api)
+    load_plugins(api, spec.options_as(TensorRTOptions), log)
+    limited = limited_thread(spec)
     try:
         with limited():
-            return limited, trt.Builder(log.logger)
+            return StartedBuilder(trt.Builder(log.logger), log, limited)
     except TypeError:
         # The Python binding raises TypeError if TensorRT creates no builder. The log has the reason.
         raise _failure(api, log, spec, free) from None

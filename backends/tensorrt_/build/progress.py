@@ -11,6 +11,7 @@ from itertools import pairwise
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from backends.cache import EARLY_S
 from backends.cuda import free_memory
 from backends.tensorrt_.build.build_log import BuildLog
 from backends.tensorrt_.runtime.log import Log
@@ -63,6 +64,10 @@ class BuildMonitor:
         """Return the seconds of a phase that has ended."""
         return sum(end - begin for (name, begin), (_, end) in pairwise(self._entered) if name == phase)
 
+    def seconds(self) -> float:
+        """Return the seconds of all phases that have ended."""
+        return self._entered[-1][1] - self._entered[0][1]
+
     def text(self, seconds: int) -> str:
         """Return the phase, the seconds since the start, those expected at the end of the phase, and the layer."""
         expected = f" of about {self.estimate:.0f} s" if self.estimate else " s"
@@ -86,12 +91,17 @@ class BuildMonitor:
             if tenths % 10 == 0:
                 logger.info("%s", self.text(tenths // 10))
 
-    def notes(self) -> dict[str, object]:
-        """Return the cost of the build, after the `with` block. `processor_s` counts all threads of this process."""
-        spans = pairwise(self._entered)
+    def notes(self, early: BuildMonitor | None = None) -> dict[str, object]:
+        """Return the cost of the build, after the `with` block. `processor_s` counts all threads of this process.
+
+        Args:
+            early: monitor of the start of the builder, if it ran during the export.
+        """
+        spans = [*(pairwise(early._entered) if early else ()), *pairwise(self._entered)]
         return {
             "phases_s": [(phase, round(end - begin, 3)) for (phase, begin), (_, end) in spans],
-            "processor_s": round(self._processor_s, 3),
+            **({EARLY_S: round(early.seconds(), 3)} if early else {}),
+            "processor_s": round(self._processor_s + (early._processor_s if early else 0.0), 3),
             "peak_device_bytes_of_all": self.device_bytes,
             "peak_host_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
