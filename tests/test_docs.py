@@ -11,7 +11,7 @@ from conftest import ROOT
 from backends.config_key import key, keys_of
 from docs.generate.hook import in_site, on_page_markdown
 from docs.generate.pages import generated, with_blocks
-from docs.generate.results import H100, H100_CELLS, REFERENCE, result_table
+from docs.generate.results import CPU, CPU_CELLS, H100, H100_CELLS, REFERENCE, result_table
 from docs.generate.tables import LEGENDS
 from suites.cli.help import COMMON_KEYS, help_text
 from suites.records.results_folder import MachineFolder
@@ -41,6 +41,19 @@ def test_the_result_comes_from_several_processes() -> None:
         assert record is not None
         assert len({measurement.process for measurement in record.measurements}) >= 5
     assert len(result_table().splitlines()) == 2 + 6
+
+
+def test_the_page_about_cpus_has_the_time_of_the_demo() -> None:
+    folder = MachineFolder(REFERENCE, CPU)
+    timed = [record for cell in CPU_CELLS if (record := folder.record("latency", cell))]
+    scored = [record for record in folder.records("accuracy") if record.maker == timed[0].maker]
+    assert [record.cell.lengths["task"] for record in scored] == ["sentences"] * len(timed)
+    assert all(record.maker == timed[0].maker for record in timed)
+    cells = [*timed, *scored]
+    seconds = sum(sum(record.stages.values()) for record in cells)
+    page = " ".join((ROOT / "docs" / "guides" / "cpu.md").read_text(encoding="utf-8").split())
+    assert f"All {len(cells)} cells of the demo" in page
+    assert f"took {seconds / 60:.0f} minutes there" in page
 
 
 @pytest.mark.parametrize("described", KEYS, ids=lambda described: described.name)

@@ -278,6 +278,6 @@ def test_every_tile_of_a_product_agrees_with_pytorch(rows: int, major: int) -> N
         expected, tile = functional.gelu(product.float()), tile_for(rows, outputs, major)
         rounded, plain = torch.empty_like(expected, dtype=x.dtype), torch.empty_like(product)
         for out in (rounded, plain):
-            run_product(x, layer.weight, layer.bias, out, scales, tile)
+            run_product(x, (layer.weight, layer.bias), scales, out, tile)
         torch.testing.assert_close(rounded.float() / inverse, expected, rtol=1 / 15, atol=0.01 / inverse.item())
         torch.testing.assert_close(plain, product, rtol=2e-3, atol=2e-3)

@@ -96,7 +96,7 @@ def read_object(path: Path, name: str = "") -> dict[str, object]:
     except (ValueError, RecursionError) as error:
         if content.startswith(POINTER):
             raise Unavailable(_pointer_message(name)) from None
-        raise Unavailable(f"{name} is not JSON: {error}") from None
+        raise Unavailable(f"{name} is not JSON ({error}); correct it, or fetch it again") from None
     if not isinstance(value, dict):
         raise Unavailable(f"{name} contains {json.dumps(value)[:40]}; it must contain a JSON object")
     return value

@@ -260,7 +260,8 @@ def _check_labels(outputs: int, config: Config, output: Output) -> None:
     labels = 2 if output.kind == SPANS else label_count(config)
     if output.kind == SPANS and outputs != labels:
         raise Unsupported(
-            f"output=spans needs a head with two outputs, for the first and the last token; this has {outputs}"
+            f"output=spans needs a head with two outputs, for the first and the last token; this has {outputs}: give "
+            "another checkpoint, or use output=hidden or output=embedding"
         )
     if outputs != labels:
         raise Unsupported(

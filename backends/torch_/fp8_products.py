@@ -112,16 +112,21 @@ def _product(
 
 
 def run_product(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, out: torch.Tensor, scales: Sequence[torch.Tensor],
+    x: torch.Tensor,
+    layer: tuple[torch.Tensor, torch.Tensor],
+    scales: Sequence[torch.Tensor],
+    out: torch.Tensor,
     tile: Tile,
-) -> None:  # fmt: skip
+) -> None:
     """Write a product to `out` [rows, outputs]: with GELU if it is E4M3, without if it is FP16.
 
     Args:
-        x: E4M3 [rows, inputs]. weight: E4M3 [outputs, inputs]. bias: FP16 [outputs].
-        scales: scale of `x`, scale of `weight`, and inverse of the scale of the result, FP32 [].
+        x: E4M3 [rows, inputs].
+        layer: weight, E4M3 [outputs, inputs], and bias, FP16 [outputs].
+        scales: scale of `x`, scale of the weight, and inverse of the scale of the result, FP32 [].
     """
-    (m, k), n = x.shape, weight.shape[0]
+    (weight, bias), (m, k) = layer, x.shape
+    n = weight.shape[0]
     programs = triton.cdiv(m, tile.m) * triton.cdiv(n, tile.n)
     if tile.persistent and x.is_cuda:
         programs = min(programs, torch.cuda.get_device_properties(x.device).multi_processor_count)
@@ -144,7 +149,7 @@ def _linear_gelu_op(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, scales: list[torch.Tensor]
 ) -> torch.Tensor:
     out = torch.empty(len(x), len(weight), dtype=E4M3, device=x.device)
-    run_product(x, weight, bias, out, scales, tile_for(len(x), len(weight), _major(x.device)))
+    run_product(x, (weight, bias), scales, out, tile_for(len(x), len(weight), _major(x.device)))
     return out
 
 
@@ -168,7 +173,7 @@ def _linear_op(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, scales
             use_fast_accum=True,
         )
     out = torch.empty(len(x), len(weight), dtype=torch.float16, device=x.device)
-    run_product(x, weight, bias, out, scales, tile_for(len(x), len(weight), major))
+    run_product(x, (weight, bias), scales, out, tile_for(len(x), len(weight), major))
     return out
 
 

@@ -37,7 +37,9 @@ def output_of(config: RunConfig, required: str, checkpoint_config: Mapping[str, 
     requested = _requested(config, required)
     if describe(config.backend).source is SourceKind.none:
         if requested.kind not in (AUTO, HIDDEN):
-            raise Refused(f"backend={config.backend} runs no model, so it has no output={requested.kind}")
+            raise Refused(
+                f"backend={config.backend} runs no model, so it has no output={requested.kind}; leave output out"
+            )
         return Output()
     if config.weights is Weights.random:
         return _of_random_weights(requested, config)

@@ -10,7 +10,8 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from suites.records.cell import PROFILES
+from backends.model_output import LOGITS, SCORE
+from suites.records.cell import PROFILES, Cell
 from suites.records.parts import Check
 from suites.records.record import FAILED, TIMEOUT, Record
 from suites.tasks.task_scores import TaskScores
@@ -67,6 +68,10 @@ NEAR, NEAR_CALIBRATED = 0.99, 0.9
 """Smallest cosine to FP32 of a valid row; `NEAR_CALIBRATED` is for INT8 and FP8. Rounding alone gives higher values for
 pooled outputs: in the records, above 0.9999 for floating point, and above 0.94 for INT8 recipes that pass their task.
 A lower cosine means an error, for example a kernel whose probabilities all round to 0."""
+
+NEAR_ZERO = "random weights give scores near zero; measure trained weights to decide"
+"""Addition to a cosine below these limits. The weights of a random head have a standard deviation of about 0.02, so its
+outputs are about 0.01, and rounding to INT8 changes most of such a value."""
 
 
 def way(record: Record) -> ComputedPath:
@@ -129,11 +134,20 @@ def problems(record: Record, shapes: Collection[tuple[int, int]], tasks: Mapping
     """Return all reasons why a row of a record is invalid, each once; `shapes` are the shapes of the row."""
     checks = [check for check in record.checks if check.shape in shapes]
     problems_found = sorted({check.problem for check in checks if check.problem})
-    problems_found += [text] if not problems_found and (text := _far(record.cell.precision, checks)) else []
-    problems_found += [text] if (text := _drift(record.checks, checks)) else []
-    return problems_found + [
-        f"{task}: {text}" for task, scores in sorted(tasks.items()) if (text := scores.past_tolerance)
-    ]
+    cosine_problems = [text] if not problems_found and (text := _far(record.cell.precision, checks)) else []
+    cosine_problems += [text] if (text := _drift(record.checks, checks)) else []
+    if cosine_problems and _near_zero(record.cell):
+        cosine_problems.append(NEAR_ZERO)
+    return (
+        problems_found
+        + cosine_problems
+        + [f"{task}: {text}" for task, scores in sorted(tasks.items()) if (text := scores.past_tolerance)]
+    )
+
+
+def _near_zero(cell: Cell) -> bool:
+    """Whether the outputs are near zero: those of a head with random weights."""
+    return cell.weights.startswith("random") and cell.output in (SCORE, LOGITS)
 
 
 def _far(precision: str, row_checks: Iterable[Check]) -> str:

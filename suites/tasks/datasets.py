@@ -57,7 +57,7 @@ def from_table(
     if not is_file(path):
         if os.path.isdir(path):
             raise Refused(f"{key}={path} is a folder; give {EXPECTED}")
-        raise Refused(f"{key}={path.parent} has no {path.name}")
+        raise Refused(f"{key}={path.parent} has no {path.name}; give the path of {EXPECTED}")
     if suffix in OTHER_FORMATS:
         raise Refused(f"{path}: {suffix} files are not supported; save the table as .csv, .tsv, .jsonl or .parquet")
     data = read_bytes(key, path)
@@ -130,7 +130,7 @@ def from_table_without_header(path: Path, columns: Sequence[str]) -> Rows:
         Refused: there is no such file, it is not UTF-8, or a line is too short.
     """
     if not is_file(path):
-        raise Refused(f"task.path={path.parent} has no {path.name}")
+        raise Refused(f"task.path={path.parent} has no {path.name}; give a folder with this file")
     text = decoded(str(path), read_bytes("task.path", path))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
     try:

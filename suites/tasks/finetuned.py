@@ -92,7 +92,7 @@ def token_classification(
 
     Raises:
         Refused: a column is missing or has no lists, tokens and tags differ in number, a tag does not belong to the
-            checkpoint, or the tags are not those of entities.
+            checkpoint, the tags are not those of entities, or no token has one.
     """
     keys = column_keys(config, "text", "label")
     texts, tags, places = [], [], []
@@ -120,6 +120,12 @@ def token_classification(
         raise Refused(
             f"the tags {shortened(', '.join(sorted(known)))} are not those of entities; F1 of entities needs tags such "
             "as B-PER, I-PER and O: give a checkpoint and data with them"
+        )
+    correct = [names[place] for place in label_places(names, flat, config.labels.name)] if names else flat
+    if not any(tag[:2] in ENTITY_TAGS or (tag.isdigit() and not names) for tag in correct):
+        raise Refused(
+            f"no token of {config.path or config.hub} has the tag of an entity, so F1 of entities is always 0; name "
+            "the column of tags with task.label, or give data with entities"
         )
     return texts, {"tags": tags, **_reading(config)}
 
@@ -169,7 +175,7 @@ def question_answering(config: TaskConfig) -> tuple[list[list[str]], dict[str, o
         texts.append([parts["question"], parts["context"]])
         answers.append(correct)
     if not texts:
-        raise Refused(f"{config.path or config.hub} has no questions")
+        raise Refused(f"{config.path or config.hub} has no questions; give a data set with at least one")
     return texts, {"contexts": [context for _, context in texts], "answers": answers}
 
 

@@ -26,7 +26,10 @@ Checkpoint = Callable[[str], Path]
         ((*RANDOM, "output=score"), r"output=score with weights=random needs a head for it: .*\[BertForSequence"),
         ((*CLASSIFIER, "output=spans"), r"output=spans with weights=random needs .*\[BertForQuestionAnswering\]"),
         ((*CLASSIFIER, "output=score"), r"output=score with weights=random needs .*num_labels=1"),
-        (("backend='null'", "output=embedding"), "backend=null runs no model, so it has no output=embedding"),
+        (
+            ("backend='null'", "output=embedding"),
+            "backend=null runs no model, so it has no output=embedding; leave output out",
+        ),
         ((*RANDOM, "suite=layers", "output=embedding"), "suite=layers needs output=hidden; leave output out"),
     ],
 )

@@ -262,6 +262,33 @@ def test_every_pair_of_the_h100_beyond_5_percent_has_a_reason_and_a_finding() ->
         assert pair.by_request.row.record.cell.precision == "fp16"
 
 
+def test_every_pair_of_the_h200_beyond_5_percent_has_a_reason_and_a_finding() -> None:
+    folder, section = MachineFolder(REFERENCE, H200), request_section()
+    found = pairs(folder.records("latency"), judged(folder.records("accuracy")))
+    groups: dict[tuple[str, str], list[Pair]] = {}
+    for ranking, pair in found:
+        if not ranking.workload.output and pair.by_gpu.row.record.harness < 3:
+            groups.setdefault((ranking.workload.model, ranking.workload.lengths), []).append(pair)
+    far = {key: [pair for pair in group if pair.ratio > NEAR] for key, group in groups.items()}
+    assert all(pair.reason for group in far.values() for pair in group)
+    assert sum(map(len, far.values())) == sum(pair.ratio > NEAR for _, pair in found) - 1  # ms_marco_minilm, version 4
+    large, lognormal = far.pop(("bert_large", "full")), far.pop(("bert_base", "lognormal"))
+    packed = [*large, *lognormal, *far.pop(("bert_base", "full"))]
+    assert {pair.by_gpu.row.record.cell.options["layout"] for pair in packed} == {"packed"}
+    ratios = [f"{pair.ratio:.2f}" for pair in sorted(large, key=lambda pair: pair.ratio)]
+    assert (len(groups["bert_large", "full"]), len(lognormal), lognormal[0].by_gpu.row.shape) == (8, 1, (128, 384))
+    assert f"BERT-large differs at {len(large)} of 8 shapes, by {ratios[0]} to {ratios[-1]} times" in section
+    assert f"with lognormal lengths at 128 x 384 by {lognormal[0].ratio:.2f} times" in section
+    minilm = far.pop(("minilm", "full"))
+    every = len(groups["minilm", "full"])
+    assert f"minilm on the H200, before version 3, is within 5% at {every - len(minilm)} of {every} shapes" in section
+    names = [(pair.by_gpu.name, pair.by_request.name, pair.by_gpu.row.shape) for pair in minilm]
+    assert names == [(*["trt int8, graph"] * 2, (1, 32)), ("trt int8, graph", "ort fp16, graph", (1, 128))]
+    first, last = (f"{pair.ratio:.2f} times as long as those of" for pair in minilm)
+    assert f"take {first} another INT8 engine at 1 x 32, and {last} ONNX Runtime in FP16 at 1 x 128" in section
+    assert not any(far.values())
+
+
 def test_phases_of_committed_records_stay_readable() -> None:
     record = next(r for r in MachineFolder(REFERENCE, H200).records("latency") if r.outcome == "ok" and r.harness < 3)
     (row, *_) = latency_rows([record], {})

@@ -15,6 +15,7 @@ from conftest import OTHER_MODELS, TINY_MODELS
 from backends.base import Array, BuildSpec, Device, Shape, Source, Unavailable, Unsupported
 from backends.cache import ArtifactCache
 from backends.model.checkpoint import find_checkpoint
+from backends.model.checkpoint_files import WEIGHTS
 from backends.model.heads import check_output, head_of
 from backends.model.identity import identity_of
 from backends.model.reference import ModelReference
@@ -234,6 +235,18 @@ def test_a_head_with_another_number_of_labels_is_unsupported(
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(Unsupported, match=r"3 outputs, but config\.json has 2 labels; correct id2label"):
         check_output(folder, Output("logits", per_token=False))
+
+
+def test_a_head_for_spans_has_two_outputs(checkpoint: Callable[[str, str], Path], tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "model"
+    shutil.copytree(checkpoint("bert", "answers"), folder)
+    weights = load_file(folder / WEIGHTS)
+    weights["qa_outputs.weight"] = weights["qa_outputs.weight"].repeat(2, 1)
+    save_file(weights, folder / WEIGHTS, {"format": "pt"})
+    with pytest.raises(Unsupported, match="this has 4: give another checkpoint, or use output=hidden or output=emb"):
+        check_output(folder, Output("spans"))
 
 
 @pytest.mark.parametrize("pooling", ["bos", "mean", "late"])

@@ -200,7 +200,9 @@ def test_a_row_names_its_pooling(make_record: Any) -> None:
 def test_a_broken_pooling_file_is_named_with_its_folder(tmp_path: Path) -> None:
     (tmp_path / "1_Pooling").mkdir()
     (tmp_path / "1_Pooling" / "config.json").write_text("{")
-    with pytest.raises(Unavailable, match=r"^1_Pooling/config\.json is not JSON"):
+    with pytest.raises(
+        Unavailable, match=r"^1_Pooling/config\.json is not JSON \(.*\); correct it, or fetch it again$"
+    ):
         pooling_of(tmp_path)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import OTHER_MODELS, TINY_MODELS
-from word_models import WORDS, word_model
+from word_models import WORDS, word_model, word_tokenizer
 
 from backends.base import Shape, Unavailable
 from backends.cache import ArtifactCache
@@ -19,14 +19,13 @@ from backends.model.checkpoint import input_names
 from backends.model.checkpoint_files import read_config
 from backends.model.families import padding_id, uncounted_id
 from backends.model.identity import identity_of
-from backends.model_output import LAST_HIDDEN
 from backends.onnx_.onnx_source import export_onnx
 from backends.onnx_.reference_check import TOLERANCE, _exported, _transformers
 
 UNCOUNTED = {"roberta": 1, "xlm-roberta": 1, "camembert": 1, "mpnet": 1}
 TEXTS = ["the cat sat", "who saw the red dog"]
 UNKNOWN = "the zebra sat"
-"""A text with token 1 of the tokenizer, [UNK]."""
+"""A text with the token [UNK], which has the id 1 in the default tokenizer."""
 
 
 @pytest.mark.parametrize("family", [*TINY_MODELS, *OTHER_MODELS])
@@ -37,7 +36,7 @@ def test_the_table_of_families_says_whether_transformers_counts_padding_inside_a
     config, names = read_config(folder), input_names(folder)
     assert uncounted_id(config) == UNCOUNTED.get(family)
     padding = UNCOUNTED.get(family, padding_id(config))
-    export, transformers = _exported(export_onnx(folder, family, shared_cache).path), _transformers(folder, LAST_HIDDEN)
+    export, transformers = _exported(export_onnx(folder, family, shared_cache).path), _transformers(folder)
 
     def difference(inside: int) -> float:
         ids = np.asarray([[2, 10, 11, inside, 12, 13, 3]], np.int32)
@@ -54,6 +53,7 @@ def test_the_table_of_families_says_whether_transformers_counts_padding_inside_a
 
 def test_a_text_with_such_a_token_is_refused(tmp_path: Path, shared_cache: ArtifactCache) -> None:
     folder = word_model(tmp_path / "model", "roberta")
+    word_tokenizer(folder)
     says = "the texts have the token 1, padding, for which this model counts no position; give texts without it"
     used = [*TEXTS, UNKNOWN]
 

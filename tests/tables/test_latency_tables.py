@@ -11,7 +11,9 @@ from markdown_rows import rows
 from backends.json_codec import to_json
 from suites.latency.tables import latency_section, latency_tables
 from suites.records.measurement import Telemetry
+from suites.records.parts import Check
 from suites.records.record import Record
+from suites.statistics.validity import problems
 from suites.tables.markdown import Incomparable
 
 GOLDEN = ROOT / "tests" / "golden" / "latency.md"
@@ -232,6 +234,22 @@ def test_a_row_too_far_from_fp32_for_its_precision_is_invalid(
         row_notes = notes(make_record, record)
         assert ("**invalid**: cosine" in row_notes) == (cosine < floor)
         assert ("**fastest**" in row_notes) == (cosine >= floor)
+
+
+@pytest.mark.parametrize("weights", ["random (seed 0)", "trained"])
+@pytest.mark.parametrize("output", ["score", "logits", "embedding"])
+@pytest.mark.parametrize("cosines", [(0.5, 0.5), (0.95, 1.0)])
+def test_an_invalid_cosine_of_a_random_head_says_that_scores_are_near_zero(
+    weights: str, output: str, cosines: tuple[float, float], make_record: MakeRecord
+) -> None:
+    shapes = ((1, 16), (1, 32))
+    record = make_record(precision="int8", weights=weights, options={"output": output}, shapes=shapes)
+    checks = (Check(*shape, True, 0, cosine) for shape, cosine in zip(shapes, cosines, strict=True))
+    found = problems(replace(record, checks=tuple(checks)), {shapes[0]}, {})
+    assert "cosine" in found[0]
+    random = output != "embedding" and weights != "trained"
+    assert found[1:] == (["random weights give scores near zero; measure trained weights to decide"] if random else [])
+    assert problems(replace(record, checks=(Check(1, 16, True, 0, 0.95),)), {shapes[0]}, {}) == []
 
 
 def test_drift_alone_does_not_invalidate_a_row(make_record: MakeRecord) -> None:

@@ -228,7 +228,7 @@ def test_questions_with_their_contexts_are_a_task(tmp_path: Path) -> None:
         ('{"data": [{}]}', "not in SQuAD's format: it lacks the key 'paragraphs'; give a file"),
         ("[]", "is not in SQuAD's format; give a file"),
         ("question,context\n", "is not JSON .*; give a file"),
-        ('{"data": []}', "has no questions"),
+        ('{"data": []}', "has no questions; give a data set with at least one"),
     ],
 )
 def test_a_file_in_another_format_is_refused(text: str, says: str, tmp_path: Path) -> None:

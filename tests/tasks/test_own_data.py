@@ -197,7 +197,8 @@ def test_candidates_are_rows_or_lists(tmp_path: Path) -> None:
         ("regression", "text,score\na,3\nb,3.0\n", {}, "has the score 3; a rank correlation needs different scores"),
         ("regression", "text,label\na,3\n", {}, "name yours, e.g. task.score=label"),
         ("retrieval", "query,positive\nq,\n", {}, "line 2: the query 'q' has no positive; add one to the column"),
-        ("retrieval", "query,positive\nq,a\n", {"corpus": "/nowhere/c.csv"}, "task.corpus=/nowhere has no c.csv"),
+        ("retrieval", "query,positive\nq,a\n", {"corpus": "/nowhere/c.csv"}, "task.corpus=/nowhere has no c.csv; give "
+         "the path of a .csv, .tsv, .jsonl or .parquet file"),
         ("reranking", "query,candidate,relevance\nq,a,0\nq,b,0\n", {}, "line 2: the query 'q' has no positive; give a "
          "candidate with a relevance above 0"),
         ("reranking", "query,candidate,relevance\nq,a,1\n", {}, "is relevant, so each order is right; add candidates"),
@@ -247,6 +248,19 @@ def test_faulty_lists_are_refused(kind: str, row: dict[str, Any], says: str, suf
 def test_binary_values_are_refused(tmp_path: Path) -> None:
     path = written(tmp_path, ".parquet", [{"text": b"a", "score": 1}])
     assert "data.parquet, row 1: text is binary; write the column as text" in refusal(config_of("regression", path))
+
+
+@pytest.mark.parametrize("tag", ["O", "0"])
+def test_tags_without_an_entity_are_refused(tag: str, tmp_path: Path) -> None:
+    path, names = tmp_path / "data.jsonl", {0: "O", 1: "B-PER"}
+    path.write_text(json.dumps({"tokens": ["a", "b"], "tags": [tag, tag]}) + "\n")
+    reason = refusal(config_of("token_classification", path), names)
+    assert reason == (
+        f"no token of {path} has the tag of an entity, so F1 of entities is always 0; name the column of tags with "
+        "task.label, or give data with entities"
+    )
+    path.write_text(json.dumps({"tokens": ["a", "b"], "tags": [tag, "1" if tag == "0" else "B-PER"]}) + "\n")
+    assert load_task(config_of("token_classification", path), names).texts == (["a", "b"],)
 
 
 @pytest.mark.parametrize("kind", ["multi_label", "token_classification"])

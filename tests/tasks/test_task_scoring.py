@@ -214,7 +214,7 @@ def test_a_task_refuses_random_weights(fast_cli: Cli, tmp_path: Path) -> None:
 
 
 def test_a_missing_file_and_an_unreachable_hub_are_refused_with_a_fix(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=r"has no sts-test\.csv"):
+    with pytest.raises(Refused, match=r"has no sts-test\.csv; give a folder with this file"):
         load_task(TaskConfig("stsb", TaskKind.stsb, str(tmp_path)))
     with pytest.raises(Refused, match=r"local copy as task\.path="):
         load_task(TaskConfig("stsb", TaskKind.stsb, "", "no/such-data"))
