@@ -36,7 +36,7 @@ os.environ |= {
     "TORCHINDUCTOR_COMPILE_THREADS": "1",  # otherwise each process that compiles starts a pool that imports torch
     "SUITES_TEST_RUN": os.environ["SUITES_TEST_RUN"] if XDIST_WORKER else str(FOLDER),
 }
-# Otherwise each child process compiles all modules of the project again, which takes a third of its CPU time.
+# Otherwise each child process compiles all modules of the project again, which takes a tenth of its CPU time.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):

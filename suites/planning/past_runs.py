@@ -56,10 +56,8 @@ class PastRuns:
 
         Every record of this machine in the results folder is read, so that `bad_files` counts them.
         """
-        own, *others = self._sources()
-        for folder in (own, *others):
-            if folder is own:
-                own.records(suite)
+        self._sources()[0].records(suite)
+        for folder in self._sources():
             if records := folder.records_of_backend(suite, backend):
                 yield folder.name, records
 

@@ -58,7 +58,7 @@ class MachineFolder:
 
     def records_of_backend(self, suite: str, backend: str) -> list[Record]:
         """Return the records of a suite and a backend. It reads only files with the backend in their names."""
-        read = (self._record_at(path) for path in self._files(suite) if f"-{backend}-" in path.name)
+        read = (self._record_at(path) for path in self._files(suite) if f"{backend}-" in path.name)
         return [record for record in read if record is not None and record.cell.backend == backend]
 
     def read_files(self, suite: str) -> dict[Path, Record]:

@@ -16,7 +16,7 @@ from suites import advise, load_records, merge, report
 from suites.cli.invocation import Invocation
 from suites.records import results_folder
 from suites.records.record import Record, read_record, record_path, write_record
-from suites.records.results_folder import folders_to_read, machine_folders
+from suites.records.results_folder import MachineFolder, folders_to_read, machine_folders
 from suites.running.pipeline import CellResult
 from suites.schema.config import RunConfig
 from suites.tables import touched, write_tables
@@ -181,3 +181,13 @@ def test_a_finished_cell_is_noted_immediately(
     Invocation(configs=[RunConfig()]).measure()
     noted = [str(tmp_path), "gpu-a", "latency", record.cell.id, RunConfig.baseline, "gpu"]
     assert [json.loads(line) for line in file.read_text().splitlines()] == [noted]
+
+
+def test_files_of_other_backends_are_not_read(make_record: MakeRecord, tmp_path: Path) -> None:
+    records = [make_record(), make_record(model="-"), make_record(model="null-like", backend="ort")]
+    for record in records:
+        write_record(tmp_path, record)
+    (tmp_path / "gpu-a" / "records" / "latency" / "tiny-trt-fp32-0.json").write_text("no JSON")
+    folder = MachineFolder(tmp_path, "gpu-a")
+    assert {record.cell.model for record in folder.records_of_backend("latency", "null")} == {"tiny", "-"}
+    assert not folder.bad
