@@ -185,7 +185,7 @@ def _types(kind: type) -> dict[str, object]:
 
 
 @cache
-def _generic(kind: object) -> tuple[Any, tuple[object, ...]]:
+def _generic(kind: object) -> tuple[type | None, tuple[object, ...]]:
     """Return the origin and the arguments of a type; the functions of `typing` take as long as the decoding."""
     return get_origin(kind), get_args(kind)
 
