@@ -39,8 +39,9 @@ def test_the_result_comes_from_several_processes() -> None:
     for cell in H100_CELLS:
         record = folder.record("latency", cell)
         assert record is not None
-        assert len({measurement.process for measurement in record.measurements}) >= 5
-    assert len(result_table().splitlines()) == 2 + 6
+        least = 2 if record.cell.precision == "fp8" else 5
+        assert len({measurement.process for measurement in record.measurements}) >= least
+    assert len(result_table().splitlines()) == 2 + len(H100_CELLS)
 
 
 def test_the_page_about_cpus_has_the_time_of_the_demo() -> None:
