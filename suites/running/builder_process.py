@@ -51,8 +51,8 @@ class BuilderProcess:
         descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            told = replace(interpreter, environment={**interpreter.environment, DESCRIPTOR: str(descriptor)})
-            self._worker = WorkerProcess(job, job.folder, told, self._progress, descriptor)
+            given = replace(interpreter, environment={**interpreter.environment, DESCRIPTOR: str(descriptor)})
+            self._worker = WorkerProcess(job, job.folder, given, self._progress, descriptor)
         finally:
             os.close(descriptor)
 
