@@ -100,7 +100,7 @@ def reason_of(error: Exception, name: str) -> str:
         return explain(error)
     if name == "ray" and "AF_UNIX" in str(error):
         folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-        return f"the paths of Ray's sockets in {shortened(folder)} are too long; {SHORT_FOLDER}"
+        return f"the paths of Ray's sockets in {shortened(folder, 300)} are too long; {SHORT_FOLDER}"
     if refused := re.findall(r"^sbatch: (?:error|fatal): (.+)$", str(error), re.MULTILINE):
         # The first line has the cause, and the last one its effect.
         cause = ": ".join(dict.fromkeys((refused[0], refused[-1])))

@@ -145,8 +145,8 @@ def _refuse_table(config: TaskConfig) -> None:
     suffix = Path(config.path).suffix.lower()
     if suffix in (*TABLES, *OTHER_FORMATS):
         raise Refused(
-            f"task.path={shortened(config.path)} is a table, but task={config.name} reads one sentence per line of a "
-            "text file; use task=pairs for pairs with scores, task=sequence_classification with task.text=COLUMN and "
+            f"task.path={shortened(config.path, 300)} is a table, but task={config.name} reads one sentence per line "
+            "of a text file; use task=pairs for pairs with scores, task=sequence_classification with task.text=COLUMN and "
             "task.label=COLUMN for labels, task=question_answering for SQuAD's .json, or save one column as a .txt file"
         )
 
@@ -154,8 +154,8 @@ def _refuse_table(config: TaskConfig) -> None:
 def _calibration(config: TaskConfig) -> tuple[str, ...]:
     if Path(config.calibration).suffix.lower() in (*TABLES, *OTHER_FORMATS):
         raise Refused(
-            f"task.calibration={shortened(config.calibration)} is a table, but it must have one text per line; save "
-            "one column as a .txt file"
+            f"task.calibration={shortened(config.calibration, 300)} is a table, but it must have one text per line; "
+            "save one column as a .txt file"
         )
     return tuple(lines("task.calibration", config.calibration)) if config.calibration else ()
 
