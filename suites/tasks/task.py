@@ -147,7 +147,8 @@ def _refuse_table(config: TaskConfig) -> None:
         raise Refused(
             f"task.path={shortened(config.path, 300)} is a table, but task={config.name} reads one sentence per line "
             "of a text file; use task=pairs for pairs with scores, task=sequence_classification with task.text=COLUMN "
-            "and task.label=COLUMN for labels, task=question_answering for SQuAD's .json, or save one column as a .txt file"
+            "and task.label=COLUMN for labels, task=question_answering for SQuAD's .json, or save one column as a "
+            ".txt file"
         )
 
 
