@@ -118,12 +118,12 @@ def sentences(result: ServingResult) -> list[str]:
 
 def disturbance(result: ServingResult) -> list[str]:
     """Return a warning if other processes took much of the CPU time during a load."""
-    shares = [point.cpu_others for point in result.points if (point.cpu_others or 0.0) > OTHERS_ALLOWED]
+    shares = [share for share in map(_other_cpu, result.points) if share]
     if not shares:
         return []
     loads = f"{len(shares)} of {len(result.points)} loads"
     return [
-        f"Other processes took up to {max(filter(None, shares)):.0%} of the CPU time during {loads}. They can delay "
+        f"Other processes took up to {max(shares):.0%} of the CPU time during {loads}. They can delay "
         "requests; measure on an idle machine."
     ]
 
@@ -168,12 +168,18 @@ def row_of(point: LoadPoint, record: Record) -> list[str]:
         _small(point.tokenize_ns / point.answered / 1e3) if point.tokenize_ns and answered else "",
         _small(point.python_ns / 1e3) if answered else "",
         _small(point.late.p99 / 1e3) if point.late.max else "",
-        f"{point.cpu_others:.0%}" if point.cpu_others and point.cpu_others > OTHERS_ALLOWED else "",
+        f"{other:.0%}" if (other := _other_cpu(point)) else "",
         f"{point.sent:,}",
         f"{point.rejected:,}" if point.rejected else "",
         f"{failed:,}" if failed else "",
         notes_cell(*notes_of(point, record)),
     ]
+
+
+def _other_cpu(point: LoadPoint) -> float:
+    """Return the share of the CPU time that other processes took; 0 if it is small or not known."""
+    share = point.cpu_others or 0.0
+    return share if share > OTHERS_ALLOWED else 0.0
 
 
 def _small(value: float) -> str:
