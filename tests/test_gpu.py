@@ -224,7 +224,7 @@ def test_kernels_of_fp8_agree_with_pytorch() -> None:
 
     from backends.torch_ import fp8_kernels
     from backends.torch_.fp8_linear import Fp8Linear
-    from backends.torch_.fp8_linear_gelu import linear_gelu
+    from backends.torch_.fp8_products import linear_gelu
     from backends.torch_.packed_encoder import attend
 
     generator, device = torch.Generator().manual_seed(0), "cuda"
@@ -261,25 +261,23 @@ def test_kernels_of_fp8_agree_with_pytorch() -> None:
         check(fp8_kernels.attention(qkv, starts, 160, inverse), expected, inverse)
 
 
-def test_every_tile_of_linear_gelu_agrees_with_pytorch() -> None:
+@pytest.mark.parametrize("rows", [1, 130, 700, 2999, 9000])
+@pytest.mark.parametrize("major", [8, 9])
+def test_every_tile_of_a_product_agrees_with_pytorch(rows: int, major: int) -> None:
     import torch
     from torch.nn import functional
 
-    from backends.torch_ import fp8_linear_gelu
     from backends.torch_.fp8_linear import Fp8Linear
+    from backends.torch_.fp8_products import run_product, tile_for
 
     torch.manual_seed(0)
-    up = Fp8Linear(torch.randn(1536, 384) / 20, torch.randn(1536), 5.0, "up").to("cuda")
-    inverse = torch.tensor(40.0, device="cuda")
-    x = up.rounded(torch.randn(2999, 384, device="cuda").half())
-    expected = functional.gelu(up.product(x).float())
-    scales = [up.input_scale, up.weight_scale, inverse]
-    for tile in fp8_linear_gelu.TILES:
-        out = torch.empty_like(expected, dtype=x.dtype)
-        arguments = fp8_linear_gelu._arguments(x, up.weight, up.bias, out, scales)
-        tile.pre_hook(dict(zip(("x", "weight", "bias", "out"), arguments, strict=False)) | tile.kwargs)
-        grid = fp8_linear_gelu._programs(2999, 1536, x.device)(tile.kwargs)
-        fp8_linear_gelu._linear_gelu.fn[grid](
-            *arguments, 2999, 1536, 384, True, **tile.kwargs, num_warps=tile.num_warps, num_stages=tile.num_stages
-        )
-        torch.testing.assert_close(out.float() / inverse, expected, rtol=1 / 15, atol=0.01 / inverse.item())
+    for inputs, outputs in ((384, 1536), (768, 768), (96, 48)):
+        layer = Fp8Linear(torch.randn(outputs, inputs) / 20, torch.randn(outputs), 5.0, "up").to("cuda")
+        inverse, x = torch.tensor(40.0, device="cuda"), layer.rounded(torch.randn(rows, inputs, device="cuda").half())
+        product, scales = layer.product(x), [layer.input_scale, layer.weight_scale, inverse]
+        expected, tile = functional.gelu(product.float()), tile_for(rows, outputs, major)
+        rounded, plain = torch.empty_like(expected, dtype=x.dtype), torch.empty_like(product)
+        for out in (rounded, plain):
+            run_product(x, (layer.weight, layer.bias), scales, out, tile)
+        torch.testing.assert_close(rounded.float() / inverse, expected, rtol=1 / 15, atol=0.01 / inverse.item())
+        torch.testing.assert_close(plain, product, rtol=2e-3, atol=2e-3)

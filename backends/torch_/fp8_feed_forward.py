@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from backends.torch_.fp8_linear import Fp8Linear
-from backends.torch_.fp8_linear_gelu import linear_gelu
+from backends.torch_.fp8_products import linear_gelu
 
 
 class Fp8LinearGelu(torch.nn.Module):

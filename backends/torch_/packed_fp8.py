@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from backends.torch_.fp8_kernels import add_norm, attention
 from backends.torch_.fp8_linear import Fp8Linear
-from backends.torch_.fp8_linear_gelu import linear_gelu
+from backends.torch_.fp8_products import linear, linear_gelu
 
 if TYPE_CHECKING:
     from backends.torch_.packed_encoder import PackedModel
@@ -36,11 +36,11 @@ def fused_layers(model: PackedModel, x: torch.Tensor, layers: int, starts: torch
     rounded = layer("0/qkv").rounded(x)
     for number in range(layers):
         qkv, output, up, down = (layer(f"{number}/{name}") for name in ("qkv", "output", "up", "down"))
-        parts = qkv.product(rounded).view(len(x), *model.weights[f"{number}/qkv_bias"].shape)
+        parts = linear(rounded, qkv).view(len(x), *model.weights[f"{number}/qkv_bias"].shape)
         context = attention(parts, starts, longest, output.inverse)
         after_attention = norm(f"{number}/attention")
-        x, rounded = add_norm(output.product(context), x, after_attention, up.inverse, model.epsilon)
-        product = down.product(linear_gelu(rounded, up, down.inverse))
+        x, rounded = add_norm(linear(context, output), x, after_attention, up.inverse, model.epsilon)
+        product = linear(linear_gelu(rounded, up, down.inverse), down)
         gamma, beta = norm(f"{number}/output")
         if number == layers - 1:
             return functional.layer_norm(product + x, gamma.shape, gamma, beta, model.epsilon)
