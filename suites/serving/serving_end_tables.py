@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from suites.records.record import OK, Record
+from suites.serving.other_processes import disturbance
 from suites.serving.result import SEARCH, LoadPoint, ServingResult
-from suites.serving.tables import disturbance, load_text, milliseconds, notes_of, sentences, title
+from suites.serving.tables import load_text, milliseconds, notes_of, sentences, title
 from suites.tables.end_table import EXCLUDED, Column, EndTable, Group, Line, RunScope, heading
 from suites.tables.markdown import digits, joined, machine_title
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from suites.records.record import Record
 from suites.serving.load_verdict import rules_of, verdict
+from suites.serving.other_processes import disturbance, limited_searches
 from suites.serving.result import SATURATED, SEARCH, HighestLoad, LoadPoint, ServingResult
-from suites.statistics.winners import OTHERS_ALLOWED
 from suites.tables.markdown import by_machine, digits, fitted, notes_cell, wrapped
 from suites.tables.record_sections import record_section
 from suites.tables.table import Table
@@ -113,19 +113,7 @@ def sentences(result: ServingResult) -> list[str]:
     decisive = {load for highest in result.highest for load in (highest.load, highest.above)}
     few = any(point.offered in decisive and point.sent < FEWEST["p99"] for point in result.points)
     warning = f"A load of the search had fewer than {FEWEST['p99']} requests; raise suite.seconds."
-    return [*map(_sentence, result.highest), *([warning] if few else [])]
-
-
-def disturbance(result: ServingResult) -> list[str]:
-    """Return a warning if other processes took much of the CPU time during a load."""
-    shares = [share for share in map(_other_cpu, result.points) if share]
-    if not shares:
-        return []
-    loads = f"{len(shares)} of {len(result.points)} loads"
-    return [
-        f"Other processes took up to {max(shares):.0%} of the CPU time during {loads}. They can delay "
-        "requests; measure on an idle machine."
-    ]
+    return [*map(_sentence, result.highest), *limited_searches(result), *([warning] if few else [])]
 
 
 def _sentence(highest: HighestLoad) -> str:
@@ -168,18 +156,12 @@ def row_of(point: LoadPoint, record: Record) -> list[str]:
         _small(point.tokenize_ns / point.answered / 1e3) if point.tokenize_ns and answered else "",
         _small(point.python_ns / 1e3) if answered else "",
         _small(point.late.p99 / 1e3) if point.late.max else "",
-        f"{other:.0%}" if (other := _other_cpu(point)) else "",
+        f"{point.cpu_others:.0%}" if point.disturbed else "",
         f"{point.sent:,}",
         f"{point.rejected:,}" if point.rejected else "",
         f"{failed:,}" if failed else "",
         notes_cell(*notes_of(point, record)),
     ]
-
-
-def _other_cpu(point: LoadPoint) -> float:
-    """Return the share of the CPU time that other processes took; 0 if it is small or not known."""
-    share = point.cpu_others or 0.0
-    return share if share > OTHERS_ALLOWED else 0.0
 
 
 def _small(value: float) -> str:
