@@ -20,7 +20,7 @@ from suites.comparing.shift import (
     shift_of,
 )
 from suites.comparing.sides import Side
-from suites.records.measurement import GPU
+from suites.records.measurement import GPU, LATENCY
 from suites.records.record import Record
 from suites.schema.refusals import Refused
 from suites.statistics.noise import main_measurements
@@ -183,7 +183,9 @@ def _notes(pair: Pair, settings: Medians) -> Iterator[str]:
         yield f"settings differ in {'; '.join(map(str, efforts))}"
     shapes = {(batch, sequence) for batch, sequence, _ in settings}
     for side, record in (("A", pair.a), ("B", pair.b)):
-        if reasons := why_excluded(record, shapes):
+        phase = GPU if _uses_gpu_clock(record) else LATENCY
+        measured = [m for m in record.measurements if (*m.shape, m.cuda_graph) in settings and m.phase == phase]
+        if reasons := why_excluded(measured, record.cell.device == "cpu"):
             yield f"{side} was disturbed: {'; '.join(reasons)}"
         if note := power_note(record, shapes):
             yield f"{side} was {note}"

@@ -212,7 +212,9 @@ class LatencyRow:
         request = self.rank is Rank.request
         path = path_of(self.record, self.graph, request)
         time = comparable_step(self.record, self.best, path, self.batch * self.sequence)
-        return Contender(time, "; ".join(why_excluded(self.record, {self.shape}, request)))
+        phases = dict.fromkeys((self.phase, self.ranked_phase))
+        measured = [m for phase in phases for m in self.measurements.get((phase, self.graph), ())]
+        return Contender(time, "; ".join(why_excluded(measured, request or self.record.cell.device == "cpu")))
 
 
 @dataclass(frozen=True)

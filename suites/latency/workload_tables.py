@@ -11,7 +11,16 @@ from suites.records.cell import PROFILES
 from suites.records.measurement import GPU, LATENCY, SUSTAINED
 from suites.records.record import OK, Record
 from suites.statistics.validity import ComputedPath, Scores, judged, problems, way
-from suites.statistics.winners import Contender, cannot_win_note, fastest, fastest_time, mark, power_note, why_excluded
+from suites.statistics.winners import (
+    Contender,
+    cannot_win_note,
+    fastest,
+    fastest_measurements,
+    fastest_time,
+    mark,
+    power_note,
+    why_excluded,
+)
 from suites.tables.distinctions import Distinctions, distinctions
 from suites.tables.markdown import (
     NOTES_LEGEND,
@@ -153,7 +162,12 @@ def workload_row(
         "% of ceiling": "" if percent is None else f"{digits(percent)}%",
         "notes": notes_cell(f"**invalid**: {'; '.join(wrong)}" if wrong else "", power_note(record, shapes)),
     }
-    return (longest, batch), None if wrong else Contender(pace, "; ".join(why_excluded(record, shapes))), cells
+    if wrong:
+        return (longest, batch), None, cells
+    phases = ((SUSTAINED, LATENCY), (GPU, LATENCY))
+    measured = [m for shape in shapes for choice in phases for m in fastest_measurements(record, shape, choice)]
+    excluded = why_excluded(measured, record.cell.device == "cpu")
+    return (longest, batch), Contender(pace, "; ".join(excluded)), cells
 
 
 def _counted(shapes: Sequence[tuple[int, int]]) -> str:

@@ -103,22 +103,29 @@ def fastest_time(record: Record, shapes: Sequence[tuple[int, int]], phases: Sequ
         ValueError: none of the phases was measured at a shape.
     """
     sums: dict[int, float] = {}
-    graphs = set()
-    for shape in shapes:
-        measured = [m for m in record.measurements if m.shape == shape]
-        phase = next((phase for phase in phases if any(m.phase == phase for m in measured)), None)
-        if phase is None:
-            raise ValueError(f"{record.cell.id}: no {' or '.join(phases)} at {shape}")
-        by_graph = {
-            graph: [m for m in measured if (m.phase, m.cuda_graph) == (phase, graph)] for graph in (False, True)
-        }
-        times = {graph: typical([m.samples for m in by_graph[graph]]) for graph in by_graph if by_graph[graph]}
-        graph, _ = best_time(times)
-        graphs.add(graph)
-        for m in by_graph[graph]:
-            sums[m.process] = sums.get(m.process, 0.0) + float(np.median(m.samples))
+    chosen = [m for shape in shapes for m in fastest_measurements(record, shape, phases)]
+    for m in chosen:
+        sums[m.process] = sums.get(m.process, 0.0) + float(np.median(m.samples))
+    graphs = {m.cuda_graph for m in chosen}
     smallest = min(batch * sequence for batch, sequence in shapes)
     return comparable(record, estimate_of_figures(list(sums.values())), graphs == {True}, smallest)
+
+
+def fastest_measurements(record: Record, shape: tuple[int, int], phases: Sequence[str]) -> list[Measurement]:
+    """Return the measurements of all processes at a shape that give its time.
+
+    They are those of the first of `phases` that was measured, with or without CUDA graph, whichever is faster.
+
+    Raises:
+        ValueError: none of the phases was measured at the shape.
+    """
+    measured = [m for m in record.measurements if m.shape == shape]
+    phase = next((phase for phase in phases if any(m.phase == phase for m in measured)), None)
+    if phase is None:
+        raise ValueError(f"{record.cell.id}: no {' or '.join(phases)} at {shape}")
+    by_graph = {graph: [m for m in measured if (m.phase, m.cuda_graph) == (phase, graph)] for graph in (False, True)}
+    times = {graph: typical([m.samples for m in by_graph[graph]]) for graph in by_graph if by_graph[graph]}
+    return by_graph[best_time(times)[0]]
 
 
 def ties(times: Sequence[tuple[Record, bool, float]], best: int) -> list[int]:
@@ -154,15 +161,16 @@ def cannot_win_note(row: Contender, lowest: float) -> str:
     return f"cannot win{', though its time is the lowest' if row.time.p50 == lowest else ''}: {row.excluded}"
 
 
-def why_excluded(record: Record, shapes: Collection[tuple[int, int]], request: bool = False) -> list[str]:
-    """Return the reasons why a row at these shapes cannot win, each as a phrase.
+def why_excluded(measurements: Sequence[Measurement], on_host: bool) -> list[str]:
+    """Return the reasons why a row with these measurements cannot win, each as a phrase.
 
     Args:
-        request: whether the rows are compared by times of requests. These depend on the host also on a GPU.
+        measurements: those of the time that is compared. A time with a CUDA graph can win although the time without one
+            was not steady.
+        on_host: whether the time depends on the host: a time on a CPU, or of a request.
     """
-    measurements = [m for m in record.measurements if m.shape in shapes]
     reasons = ["not steady after warm-up"] if not all(m.steady for m in measurements) else []
-    share = cpu_others(measurements) if request or record.cell.device == "cpu" else 0.0
+    share = cpu_others(measurements) if on_host else 0.0
     others = [f"other processes took {share:.0%} of the CPU time"] if share else []
     return [*reasons, *_slowed(measurements), *_others_on_gpu(measurements), *others]
 

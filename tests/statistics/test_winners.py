@@ -13,7 +13,7 @@ from markdown_rows import rows
 
 from suites.latency.tables import latency_section
 from suites.measuring.cpu_load import CpuLoad
-from suites.records.measurement import LATENCY, Measurement, Telemetry
+from suites.records.measurement import GPU, LATENCY, Measurement, Telemetry
 from suites.records.record import Record
 from suites.records.results_folder import MachineFolder
 from suites.statistics.noise import (
@@ -129,12 +129,12 @@ def test_a_single_process_gives_no_winner_without_a_study_of_the_spread() -> Non
 
 def test_reasons_against_a_row_are_all_named(make_record: MakeRecord) -> None:
     record = make_record(device="cpu")
-    assert why_excluded(record, {(2, 16)}) == []
+    assert why_excluded(record.measurements, on_host=True) == []
     busy = Telemetry(
         other_processes=1, throttle_reasons=("hardware slowdown",), cpu=CpuLoad(cpu_others=0.5, cpu_resolution=0.01)
     )
     changed = [replace(m, steady=False, throttled=(True,), telemetry=busy) for m in record.measurements]
-    assert why_excluded(replace(record, measurements=tuple(changed)), {(2, 16)}) == [
+    assert why_excluded(changed, on_host=True) == [
         "not steady after warm-up",
         "throttled in 2 of 2 windows (hardware slowdown)",
         "1 other process on the GPU",
@@ -165,11 +165,20 @@ def test_a_row_at_the_power_limit_can_win(
         replace(m, throttled=(True,), telemetry=Telemetry(throttle_reasons=reasons)) for m in record.measurements
     ]
     changed = replace(record, measurements=tuple(throttled))
-    assert why_excluded(changed, {(2, 16)}) == excluded
+    assert why_excluded(throttled, on_host=False) == excluded
     assert power_note(changed, {(2, 16)}) == note
     (row,) = rows(latency_section([changed]))
     assert ("cannot win" in row["notes"]) == bool(excluded)
     assert ("power limit" in row["notes"]) == bool(note)
+
+
+@pytest.mark.parametrize("unsteady_graph", [False, True])
+def test_only_the_compared_time_must_be_steady(unsteady_graph: bool, make_record: MakeRecord) -> None:
+    record = make_record()
+    assert {m.cuda_graph for m in record.measurements if m.phase == GPU} == {False, True}
+    changed = [replace(m, steady=m.cuda_graph != unsteady_graph) for m in record.measurements]
+    (row,) = rows(latency_section([replace(record, measurements=tuple(changed))]))
+    assert ("cannot win" in row["notes"]) == unsteady_graph
 
 
 @pytest.mark.parametrize(("share", "resolution", "found"), [(0.04, 0.0, 0), (0.06, 0.0, 0.06), (0.06, 0.02, 0)])
