@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from suites.serving.capacity_plan import Configuration, Demand
-from suites.serving.tables import batching
+from suites.serving.strategy_text import batching
 from suites.tables.end_table import WIDTH
 from suites.tables.markdown import digits, machine_title
 from suites.text import one_line
