@@ -38,7 +38,9 @@ def summary_lines(records: Sequence[Record]) -> list[str]:
     lines: list[str] = []
     for number, summary in enumerate(found, 1):
         first = summary.configurations[0].record.cell
-        heading = f"### Summary of {first.model}{output_text(first)}" + (f", workload {number}" if len(found) > 1 else "")
+        heading = f"### Summary of {first.model}{output_text(first)}" + (
+            f", workload {number}" if len(found) > 1 else ""
+        )
         lines += ["", heading, "", _table(summary)]
         lines += ["", *(wrapped(f"- {sentence}", "  ") for sentence in (*answers(summary), *packed_or_padded(summary)))]
     return lines
