@@ -189,7 +189,9 @@ def test_the_rules_of_the_best_serving_record_are_found(cells: dict[str, Path], 
     # Times do not depend on the values of weights.
     better["highest"][0]["load"] = 20.0
     random = replace(other, weights="random (seed 0)", options={**other.options, "wait_ms": 8.0})
-    write_record(tmp_path, Record.from_json({**bounded.to_json(), "cell": random.to_json(), "scores": better}))
+    write_record(
+        tmp_path, Record.from_json({**bounded.to_json(), "cell": random.to_json(), "scores": better, "schema": 1})
+    )
     assert rules_for(latency, tmp_path).delay_us == 8000
 
 
