@@ -3,9 +3,9 @@
 FILE has one cell or sweep per line, as typed after `python -m suites.run`. Text after # is a comment. Lines run in the
 order of the file. A sweep is split into its cells. Each GPU takes A engines (--ahead) and builds N of them at the same
 time (--builders). Then it scores the outputs of accuracy cells, up to N cells at the same time, and measures the other
-cells one after another. With --measuring, the last M GPUs only measure and the other GPUs only build. No engine is
-started after --seconds. Started engines are finished, and the same command continues later with the built engines.
-Key=value arguments are added to every line.
+cells one after another. With --measuring, the last M GPUs only measure and the other GPUs only build, first for the
+backends without an engine. No engine is started after --seconds. Started engines are finished, and the same command
+continues later with the built engines. Key=value arguments are added to every line.
 """
 
 from __future__ import annotations

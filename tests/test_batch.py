@@ -3,6 +3,8 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -293,16 +295,58 @@ def test_an_engine_that_is_scored_and_timed_is_built_once(monkeypatch: pytest.Mo
     ]
 
 
+def test_a_gpu_measures_cells_without_a_build_while_no_built_engine_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first cell without a build ends after all builds, so the built engines are before the second one."""
+    file = tmp_path / "cells.txt"
+    file.write_text("backend=trt\nbackend=torch_eager\nbackend=ort\nbackend=torch_compile\nbatch=[7]\n")
+    ran: list[tuple[str, ...]] = []
+    all_built, measuring = threading.Event(), threading.Event()
+
+    def run(self: LineProcesses, line: Sequence[str], *extra: str) -> None:
+        ran.append((line[0], *extra))
+        if "until=build" in extra:
+            assert measuring.wait(60)
+            if line[0] == "batch=[7]":
+                all_built.set()
+        elif line[0] == "backend=torch_eager":
+            measuring.set()
+            assert all_built.wait(60)
+
+    monkeypatch.setattr(batch, "gpu_uuids", lambda: ["a", "b"])
+    monkeypatch.setattr(LineProcesses, "run", run)
+    assert batch.main([str(file), "--measuring", "1"]) == 0
+    builds = [line for line, *extra in ran if "until=build" in extra]
+    assert builds == ["backend=ort", "backend=trt", "batch=[7]"]
+    measured = [line for line, *extra in ran if extra == ["gpu=1"]]
+    assert measured[0] == "backend=torch_eager"
+    assert measured[1:3] == ["backend=ort", "backend=trt"]
+    assert sorted(measured[3:]) == ["backend=torch_compile", "batch=[7]"]
+
+
+@pytest.mark.parametrize(
+    ("words", "build"),
+    [
+        (["backend=trt"], "engine"), (["backend=ort"], "files"), (["backend=torch_eager"], "nothing"),
+        (["backend=torch_eager", "backend=trt"], "engine"), ([], "engine"), (["experiment=x"], "engine"),
+        (["backend=unknown"], "engine"),
+    ],
+)  # fmt: skip
+def test_the_backend_of_a_line_tells_what_its_build_makes(words: list[str], build: str) -> None:
+    assert batch_file.build_of(words) is batch_file.Build[build]
+
+
 def test_some_gpus_build_and_others_measure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "cells.txt"
-    file.write_text("-m backend=null null.step_ms=1,2,3\n")
+    file.write_text("-m backend=trt batch=[1],[2],[3]\n")
     ran: list[tuple[str, ...]] = []
     monkeypatch.setattr(batch, "gpu_uuids", lambda: ["a", "b", "c"])
     monkeypatch.setattr(LineProcesses, "run", lambda self, line, *extra: ran.append((line[-1], *extra)))
     assert batch.main([str(file), "--builders", "2", "--measuring", "1"]) == 0
-    steps = [f"null.step_ms={step}" for step in (1, 2, 3)]
+    steps = [f"batch=[{step}]" for step in (1, 2, 3)]
     assert sorted(line for line, *extra in ran if extra == ["gpu=2"]) == steps
     assert sorted(line for line, *extra in ran if "until=build" in extra) == steps
     assert {extra[-1] for _, *extra in ran if "until=build" in extra} <= {"gpu=0", "gpu=1"}

@@ -6,13 +6,16 @@ import shlex
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from itertools import chain
-from queue import Queue
+from itertools import chain, count
+from queue import PriorityQueue
 from threading import Lock
 
 from suites.batch_runs.line_processes import LineProcesses
-from suites.cli.batch_file import Line, group_by_engine, is_timed_line, process_count
+from suites.cli.batch_file import Build, Line, build_of, group_by_engine, is_timed_line, process_count
 from suites.measuring.clock import now_ns
+
+BUILT, UNBUILT, END = range(3)
+"""What a device that only measures takes first: built engines, then lines without a build, then the end."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,9 @@ class Batch:
         waiting = iter(engines)
         with ThreadPoolExecutor(len(devices)) as pool:
             if division.measuring and division.measuring < len(devices):
-                building, measuring = devices[: -division.measuring], devices[-division.measuring :]
-                running = [pool.submit(self.divide, waiting, building, measuring, division.builders)]
+                builds = {kind: [lines for lines in engines if self._build_of(lines) is kind] for kind in Build}
+                waiting, unbuilt = iter([*builds[Build.files], *builds[Build.engine]]), builds[Build.nothing]
+                running = [pool.submit(self.divide, waiting, unbuilt, devices, division)]
             else:
                 running = [pool.submit(self.work, waiting, device, division) for device in devices]
             try:
@@ -123,22 +127,27 @@ class Batch:
         return engines
 
     def divide(
-        self, waiting: Iterator[list[Line]], building: Sequence[str], measuring: Sequence[str], builders: int
+        self, waiting: Iterator[list[Line]], unbuilt: Sequence[list[Line]], devices: Sequence[str], division: Division
     ) -> None:
         """Run engines with devices that only build and devices that only measure.
 
         Args:
-            builders: engines that each building device builds at the same time.
+            waiting: engines in the order in which they are built.
+            unbuilt: lines without a build. They are measured while no built engine waits.
         """
-        built: Queue[list[Line] | None] = Queue()
+        building, measuring = devices[: -division.measuring], devices[-division.measuring :]
+        order, builders = count(), division.builders
+        ready = PriorityQueue[tuple[int, int, list[Line]]]()
+        for lines in unbuilt:
+            ready.put((UNBUILT, next(order), lines))
 
         def build(device: str) -> None:
             while not self.lines.gpus.gone(device) and (lines := self._next_engine(waiting)):
                 self.lines.run(lines[0], "until=build", *_on(device))
-                built.put(lines)
+                ready.put((BUILT, next(order), lines))
 
         def measure(device: str) -> None:
-            while (lines := built.get()) is not None:
+            while lines := ready.get()[-1]:
                 for line in self._next_engine(iter([lines])) or ():
                     self.lines.run(line, *_on(device))
 
@@ -147,9 +156,12 @@ class Batch:
             with ThreadPoolExecutor(len(building) * builders) as builds:
                 begun = [builds.submit(build, device) for device in building for _ in range(builders)]
             for _ in measuring:
-                built.put(None)
+                ready.put((END, next(order), []))
             for done in (*begun, *ends):
                 done.result()
+
+    def _build_of(self, lines: Sequence[Line]) -> Build:
+        return build_of([*lines[0], *self.lines.common])
 
     def _run_together(self, lines: Sequence[Line], at_once: int, *extra: str) -> None:
         with ThreadPoolExecutor(at_once) as pool:

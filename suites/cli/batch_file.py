@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator, Sequence
+from enum import Enum
 from itertools import chain
 from pathlib import Path
 
+from backends.description import SourceKind
+from backends.registry import descriptions
 from suites.cli.cell_commands import split_sweep
 from suites.cli.command_line import FLAGS, overrides
 from suites.cli.hydra_errors import check_keys
@@ -20,6 +23,9 @@ ACCURACY_SUITE = "suite=accuracy"
 """Word of a line that scores the outputs of an engine. suite=latency measures the times of the same engine."""
 
 Line = Sequence[str]
+
+Build = Enum("Build", ["nothing", "files", "engine"])
+"""What a build makes: nothing, exported files in seconds, or an engine in minutes."""
 
 
 def batch_file(path: Path) -> Path:
@@ -98,6 +104,17 @@ def group_by_engine(lines: Sequence[Line]) -> list[list[Line]]:
         )
         engines.setdefault(tuple(sorted(set(line).difference(ignored))), []).append(line)
     return list(engines.values())
+
+
+def build_of(words: Line) -> Build:
+    """Return what the build of a line makes. A line whose backend is not in its words counts as one with an engine."""
+    names = [word.partition("=")[2] for word in words if word.lstrip("+").startswith("backend=")]
+    if not names or names[-1] not in descriptions():
+        return Build.engine
+    backend = descriptions()[names[-1]]
+    if backend.builds_engine:
+        return Build.engine
+    return Build.files if backend.source is SourceKind.onnx else Build.nothing
 
 
 def process_count(words: Sequence[str]) -> int:

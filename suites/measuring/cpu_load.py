@@ -21,6 +21,9 @@ BUSY = (0, 1, 2, 5, 6, 7)
 
 STEAL = 7
 
+OTHERS_ALLOWED = 0.05
+"""Largest share of the CPU time that other processes may take. Above it, times on the CPU are not reliable."""
+
 USED = 0.1
 """A thread counts as used if it is busy for at least this share of the time."""
 
@@ -41,6 +44,11 @@ class CpuLoad(Part):
     cpu_steal: float = 0.0
     cpu_resolution: float = 0.0
     threads_used: int = 0
+
+
+def is_disturbed(others: float, resolution: float) -> bool:
+    """Return whether other processes took more of the CPU time than is allowed, by more than the error of the share."""
+    return others - resolution > OTHERS_ALLOWED
 
 
 @dataclass(frozen=True)

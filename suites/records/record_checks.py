@@ -146,6 +146,7 @@ _LOAD = fields({"purpose": text, "latency": _TIMES, "queue": _TIMES, "late": _TI
                 **dict.fromkeys(("clients", "sent", "answered", "rejected", "too_long", "errors", "tokens",
                                  "padded_tokens", "session_ns", "dispatch_ns", "assembly_ns"), whole)},
                {"shares": each(number), "gpu_busy": maybe_number, "energy_mj": maybe_number,
+                "cpu_others": maybe_number, "cpu_steal": maybe_number, "cpu_resolution": number,
                 **dict.fromkeys(("start_ns", "replayed", "tokenize_ns"), whole)})  # fmt: skip
 
 _STEP = fields({"held": each(text), "content": flag, "accuracy": text, "latency": text})

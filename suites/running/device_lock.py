@@ -3,11 +3,18 @@
 The lock is an advisory lock (flock(2)) on an empty file in /tmp, or in the folder of the environment variable
 SUITES_LOCK_DIR. A run that measures takes the lock exclusively. Runs that build or judge outputs share it.
 
+flock(2) grants a shared lock although another process waits for the exclusive lock. Without a queue, builds that start
+before others end would keep a measurement waiting without end. So there is a second file, the turn. Each run holds the
+turn exclusively while it waits for the lock, and releases it when it has the lock. A run that starts later waits for
+the turn, and so for the run that waits for the lock. A process that holds the lock, and its children, must not take the
+lock of the same device again: they would wait for a run that waits for them. Workers take no lock.
+
 Every process must choose the same file, also if another user owns it. So the choice depends only on facts that all
 users see. The candidates are `inference-suites-DEVICE.lock`, `inference-suites-DEVICE.1.lock`, and so on. The first
 candidate that is missing, or is a regular file that everybody can read, is the lock. A folder, a FIFO, a symbolic link
 or a private file is skipped. A missing file is created under a temporary name, made readable for everybody (whatever
-the umask is), and then linked to its name. A user can keep the lock and make others wait: nothing prevents that.
+the umask is), and then linked to its name. The turn is `inference-suites-DEVICE.turn.lock`, with the same rules. A user
+can keep the lock and make others wait: nothing prevents that.
 """
 
 from __future__ import annotations
@@ -18,6 +25,7 @@ import fcntl
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -28,6 +36,9 @@ CANDIDATES = 10
 
 ATTEMPTS = 100
 """Number of attempts to open a lock while other processes remove or create its file."""
+
+BRIEF_SECONDS = 0.05
+"""Time before a second attempt to take a lock without waiting. A run that need not wait holds the turn for less."""
 
 
 def lock_folder() -> Path:
@@ -53,31 +64,61 @@ def lock_device(device: str, on_wait: Callable[[], None], shared: bool = False) 
 
     Args:
         device: UUID of a GPU, or "cpu".
-        on_wait: called once if another process holds the lock.
+        on_wait: called once if another process holds the lock or waits for it.
         shared: whether others may hold the lock at the same time, if they share it too.
 
     Raises:
         Refused: no file can serve as the lock.
     """
-    mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     waited = False
+
+    def wait() -> None:
+        nonlocal waited
+        if not waited:
+            on_wait()
+        waited = True
+
+    turn = _take(f"{device}.turn", fcntl.LOCK_EX, wait)
+    try:
+        descriptor = _take(device, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, wait)
+    finally:
+        os.close(turn)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _take(name: str, mode: int, wait: Callable[[], None]) -> int:
+    """Lock the file of `name`, and return its descriptor. Closing it releases the lock.
+
+    Args:
+        mode: LOCK_SH or LOCK_EX.
+        wait: called before this process waits.
+    """
     for _ in range(ATTEMPTS):
-        descriptor, path = _open(device)
+        descriptor, path = _open(name)
         try:
-            try:
-                fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if not waited:
-                    on_wait()
-                waited = True
-                fcntl.flock(descriptor, mode)
-            if not _same_file(descriptor, path):
-                continue  # a cleaner of temporary files removed the file, and others lock a new file
-            yield
-            return
-        finally:
+            if not _locked_at_once(descriptor, mode):
+                time.sleep(BRIEF_SECONDS)
+                if not _locked_at_once(descriptor, mode):
+                    wait()
+                    fcntl.flock(descriptor, mode)
+            if _same_file(descriptor, path):
+                return descriptor
+        except BaseException:
             os.close(descriptor)
+            raise
+        os.close(descriptor)  # a cleaner of temporary files removed the file, and others lock a new file
     raise _refusal("other processes keep replacing its file")
+
+
+def _locked_at_once(descriptor: int, mode: int) -> bool:
+    try:
+        fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -97,12 +138,9 @@ def claim_device(devices: Sequence[str], wait: Callable[[], None]) -> Iterator[s
         for device in devices:
             descriptor, path = _open(f"job-{device}")
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if _same_file(descriptor, path):
+                if _locked_at_once(descriptor, fcntl.LOCK_EX) and _same_file(descriptor, path):
                     yield device
                     return
-            except BlockingIOError:
-                pass
             finally:
                 os.close(descriptor)
         wait()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from suites.records.record import Record
 from suites.serving.capacity_plan import Configuration, Demand
-from suites.serving.disturbance import disturbed_loads
+from suites.serving.other_processes import disturbed_loads
 from suites.serving.result import ServingResult
 from suites.serving.strategy_text import batching
 from suites.tables.end_table import WIDTH
@@ -119,7 +119,8 @@ def _warning(record: Record) -> list[str]:
     """Return the disturbance of a record in lines; none if there was none."""
     result = record.result
     found = disturbed_loads(result) if isinstance(result, ServingResult) else ""
-    return textwrap.wrap(found, WIDTH, initial_indent="   ", subsequent_indent="   ")
+    text = f"other processes took {found}" if found else ""
+    return textwrap.wrap(text, WIDTH, initial_indent="   ", subsequent_indent="   ")
 
 
 SIMULATION = (

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from suites.serving.result import HighestLoad
+from suites.serving.result import HighestLoad, LoadPoint
 from suites.serving.suite import Bound
 
 CLOSE = 1.03
@@ -18,36 +18,73 @@ CLEAR = 0.5
 One stall of the host, for example of 30 ms, makes more than 1% of the requests of a second late at a load that the
 server carries. So a load between this share and the bound is served twice, and is too heavy if both results are."""
 
+ATTEMPTS = 3
+"""Most results of a load. Other processes can delay requests, so a result that they disturbed does not decide that a
+load is too heavy. If they disturb all results, the search goes on as if the load were too heavy."""
 
-def is_clear(share: float, least: float) -> bool:
-    """Return whether one result decides about a load: `share` of its requests are within the bound, of `least`."""
-    return share >= least or share <= CLEAR
+
+@dataclass(frozen=True)
+class LoadResult:
+    """One result of a load.
+
+    Attributes:
+        share: share of the requests that were answered within the bound.
+        disturbed: whether other processes took more of the CPU time than is allowed.
+    """
+
+    share: float
+    disturbed: bool = False
 
 
 @dataclass(frozen=True)
 class ServedLoads:
-    """Loads that were served, and which share of their requests was within a bound.
+    """Loads that were served, and their results for one bound.
 
     Attributes:
-        shares: the shares of each load, by its requests per second. A load may have been served several times.
-        least: the share that the bound needs.
+        results: the results of each load, by its requests per second. A load may have been served several times.
+        least: the share of the requests that the bound needs.
     """
 
-    shares: Mapping[float, Sequence[float]]
+    results: Mapping[float, Sequence[LoadResult]]
     least: float
+
+    @classmethod
+    def of(cls, points: Iterable[LoadPoint], index: int, least: float) -> ServedLoads:
+        """Return the open loops of `points`, with their results for the bound of this index."""
+        results: dict[float, list[LoadResult]] = {}
+        for point in points:
+            if point.offered and index < len(point.shares):
+                results.setdefault(point.offered, []).append(LoadResult(point.shares[index], point.disturbed))
+        return cls(results, least)
 
     @property
     def known(self) -> dict[float, bool]:
         """The loads that are decided, and whether they are within the bound."""
-        decided = {load for load, found in self.shares.items() if len(found) > 1 or is_clear(found[0], self.least)}
-        return {load: max(self.shares[load]) >= self.least for load in decided}
+        return {
+            load: self._is_within(load)
+            for load, results in self.results.items()
+            if self._is_within(load) or self._is_too_heavy(load) or len(results) >= ATTEMPTS
+        }
+
+    def limited_by_others(self, load: float) -> bool:
+        """Return whether a load is too heavy only because of results that other processes disturbed."""
+        disturbed = any(result.disturbed for result in self.results.get(load, ()))
+        return disturbed and not self._is_within(load) and not self._is_too_heavy(load)
+
+    def _is_within(self, load: float) -> bool:
+        return any(result.share >= self.least for result in self.results[load])
+
+    def _is_too_heavy(self, load: float) -> bool:
+        """Return whether the results that nothing disturbed decide that a load is too heavy, if none is within."""
+        shares = [result.share for result in self.results[load] if not result.disturbed]
+        return len(shares) > 1 or any(share <= CLEAR for share in shares)
 
     @property
     def next_unclear(self) -> float | None:
         """The lowest load that must be served again to limit the search; None if there is none."""
         highest = max((load for load, within in self.known.items() if within), default=0.0)
         limit = min((load for load, within in self.known.items() if not within and load > highest), default=math.inf)
-        unclear = [load for load in self.shares if load not in self.known and highest < load < limit]
+        unclear = [load for load in self.results if load not in self.known and highest < load < limit]
         return min(unclear, default=None)
 
 

@@ -22,7 +22,7 @@ from suites.records.parts import Check
 from suites.running.job import Measured
 from suites.serving.arrivals import MOST_ARRIVALS, ClosedLoop, OpenLoop, bursts, poisson
 from suites.serving.load_point import OfferedLoad, load_point, times_of
-from suites.serving.load_search import ServedLoads, find_highest, is_clear
+from suites.serving.load_search import ServedLoads, find_highest
 from suites.serving.preparation import Preparation, prepare
 from suites.serving.process_runner import process_pool, serve_batches
 from suites.serving.request_texts import RequestTexts
@@ -118,25 +118,18 @@ class ServingMeasurement:
         bound = self.question.bounds[index]
         least = bound.percentile / 100
 
-        def share(rate: float) -> float:
-            return self.open(rate, SEARCH).shares[index]
+        def served() -> ServedLoads:
+            return ServedLoads.of(self.points, index, least)
 
         def within(rate: float) -> bool:
-            first = share(rate)
-            return first >= least or (not is_clear(first, least) and share(rate) >= least)
+            while rate not in (known := served().known):
+                self.open(rate, SEARCH)
+            return known[rate]
 
-        while (unclear := self._served(index, least).next_unclear) is not None:
-            share(unclear)
-        known = self._served(index, least).known
-        found = find_highest(within, LIGHTEST * capacity, HEAVIEST * capacity, bound, known)
+        while (unclear := served().next_unclear) is not None:
+            self.open(unclear, SEARCH)
+        found = find_highest(within, LIGHTEST * capacity, HEAVIEST * capacity, bound, served().known)
         return replace(found, tried=len({point.offered for point in self.points if point.offered}))
-
-    def _served(self, index: int, least: float) -> ServedLoads:
-        shares: dict[float, list[float]] = {}
-        for point in self.points:
-            if point.offered:
-                shares.setdefault(point.offered, []).append(point.shares[index])
-        return ServedLoads(shares, least)
 
     def _texts(self, count: int) -> Array:
         """Draw the texts of requests, int [count]."""
@@ -151,7 +144,9 @@ class ServingMeasurement:
             self.service.setdefault(size, []).extend(times)
         point = load_point(served, offered, self.question.bounds)
         if cpu is not None:
-            point = replace(point, cpu_others=cpu.cpu_others)
+            point = replace(
+                point, cpu_others=cpu.cpu_others, cpu_steal=cpu.cpu_steal, cpu_resolution=cpu.cpu_resolution
+            )
         self.points.append(point)
         return point
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from backends.json_part import Part, optional, optional_mapping
+from suites.measuring.cpu_load import is_disturbed
 from suites.suite import DeviceReadings, Result
 
 SATURATED, OFFERED, SEARCH = "saturated", "offered", "search"
@@ -54,8 +55,10 @@ class LoadPoint(Part):
         tokenize_ns: time of the tokenizer, of all workers.
         gpu_busy: share of the time in which the GPU ran kernels, from NVML; None if it is not known.
         energy_mj: energy of the GPU for each answer in mJ, from NVML; None if it is not known.
-        cpu_others: share of the CPU time that other processes took; None if it is not known, as with a pool of
-            processes.
+        cpu_others: share of the CPU time that other processes took, with stolen time; None if it is not known, as with
+            a pool of processes.
+        cpu_steal: the part of it that the hypervisor gave to other virtual machines; None if it is not known.
+        cpu_resolution: largest error of these shares; 0 in earlier records.
     """
 
     purpose: str
@@ -86,6 +89,13 @@ class LoadPoint(Part):
     gpu_busy: float | None = optional(None)
     energy_mj: float | None = optional(None)
     cpu_others: float | None = optional(None)
+    cpu_steal: float | None = optional(None)
+    cpu_resolution: float = optional(0.0)
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether other processes took more of the CPU time than is allowed."""
+        return is_disturbed(self.cpu_others or 0.0, self.cpu_resolution)
 
     @property
     def mean_batch(self) -> float:

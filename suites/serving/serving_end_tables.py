@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from suites.records.record import OK, Record
-from suites.serving.disturbance import disturbance, disturbed_loads
 from suites.serving.load_summary import Configuration, Summary, summaries
+from suites.serving.other_processes import disturbance, disturbed_loads
 from suites.serving.result import SEARCH, LoadPoint, ServingResult
 from suites.serving.summary_tables import answers, bound_text, packed_or_padded
 from suites.serving.tables import load_text, milliseconds, notes_of, sentences, title

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from suites.records.record import Record
-from suites.serving.disturbance import disturbed_loads
 from suites.serving.load_summary import Bound, Configuration, Summary, summaries
+from suites.serving.other_processes import disturbed_loads
 from suites.serving.result import FEWEST
 from suites.tables.markdown import digits, fitted, notes_cell, wrapped
 from suites.tables.models import output_text
@@ -27,6 +27,7 @@ The summary has a row for each configuration, if there are at least two. The row
 - **of saturated, of full batches at N ms**: the highest load as a share of these two throughputs. It can be above 100%,
   because each load is measured once, for `suite.seconds`.
 - **p99 ms, batch at N ms**: p99 of the latency and mean batch at the highest load.
+- **notes**: loads that other processes disturbed; the highest load may then be too low. Bounds that were not reached.
 
 In the tables of single configurations:
 """
@@ -139,4 +140,8 @@ def notes_of_row(row: Configuration, summary: Summary) -> list[str]:
     missed = [bound_text(b) for b in summary.bounds if row.highest(b) and not row.load(b)]
     shortest = row.shortest_p99_ms
     least = f", its smallest p99 is {digits(shortest)} ms" if shortest else ""
-    return [f"no load within {' or '.join(missed)}{least}" if missed else "", disturbed_loads(row.result)]
+    disturbed = disturbed_loads(row.result)
+    return [
+        f"no load within {' or '.join(missed)}{least}" if missed else "",
+        f"other processes took {disturbed}" if disturbed else "",
+    ]

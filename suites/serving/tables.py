@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from suites.records.record import Record
-from suites.serving.disturbance import disturbance, other_cpu
 from suites.serving.load_verdict import rules_of, verdict
+from suites.serving.other_processes import disturbance, limited_searches
 from suites.serving.result import FEWEST, SATURATED, SEARCH, HighestLoad, LoadPoint, ServingResult
 from suites.serving.strategy_text import batching
 from suites.serving.summary_tables import SUMMARY_LEGEND, summary_lines
@@ -98,7 +98,7 @@ def sentences(result: ServingResult) -> list[str]:
     decisive = {load for highest in result.highest for load in (highest.load, highest.above)}
     few = any(point.offered in decisive and point.sent < FEWEST["p99"] for point in result.points)
     warning = f"A load of the search had fewer than {FEWEST['p99']} requests; raise suite.seconds."
-    return [*map(_sentence, result.highest), *([warning] if few else [])]
+    return [*map(_sentence, result.highest), *limited_searches(result), *([warning] if few else [])]
 
 
 def _sentence(highest: HighestLoad) -> str:
@@ -141,7 +141,7 @@ def row_of(point: LoadPoint, record: Record) -> list[str]:
         _small(point.tokenize_ns / point.answered / 1e3) if point.tokenize_ns and answered else "",
         _small(point.python_ns / 1e3) if answered else "",
         _small(point.late.p99 / 1e3) if point.late.max else "",
-        f"{other:.0%}" if (other := other_cpu(point)) else "",
+        f"{point.cpu_others:.0%}" if point.disturbed else "",
         f"{point.sent:,}",
         f"{point.rejected:,}" if point.rejected else "",
         f"{failed:,}" if failed else "",

@@ -11,13 +11,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from suites.measuring.cpu_load import is_disturbed
 from suites.records.measurement import GPU, POWER_CAP, Measurement
 from suites.records.record import Record
 from suites.statistics.noise import Noise, PathKey, noise_of, widened
 from suites.statistics.stats import Estimate, best_time, estimate_of_figures, slower, typical
-
-OTHERS_ALLOWED = 0.05
-"""Largest share of the CPU time that other processes may take. Above it, times on the CPU are not reliable."""
 
 
 @dataclass(frozen=True)
@@ -170,12 +168,9 @@ def why_excluded(record: Record, shapes: Collection[tuple[int, int]], request: b
 
 
 def cpu_others(measurements: Sequence[Measurement]) -> float:
-    """Return the largest reliable share of CPU time that other processes took; 0 if it is not known.
-
-    A share is reliable if it exceeds `OTHERS_ALLOWED` by more than its resolution.
-    """
+    """Return the largest reliable share of CPU time that other processes took; 0 if it is small or not known."""
     loads = [m.telemetry.cpu for m in measurements if m.telemetry.cpu is not None]
-    sure = [load.cpu_others for load in loads if load.cpu_others - load.cpu_resolution > OTHERS_ALLOWED]
+    sure = [load.cpu_others for load in loads if is_disturbed(load.cpu_others, load.cpu_resolution)]
     return max(sure, default=0.0)
 
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from suites.root import ROOT
 from suites.running.device_lock import CANDIDATES, lock_device, lock_folder
 from suites.schema.refusals import Refused
+
+FILES = ["inference-suites-cpu.lock", "inference-suites-cpu.turn.lock"]
 
 
 @pytest.fixture(autouse=True)
@@ -36,8 +41,8 @@ def test_all_users_can_open_the_lock_with_any_umask(folder: Path, umask: int) ->
     os.umask(umask)
     with lock_device("cpu", never):
         pass
-    assert locks(folder) == ["inference-suites-cpu.lock"]
-    assert stat.S_IMODE((folder / "inference-suites-cpu.lock").stat().st_mode) == 0o666
+    assert locks(folder) == FILES
+    assert [stat.S_IMODE((folder / name).stat().st_mode) for name in FILES] == [0o666, 0o666]
 
 
 @pytest.mark.parametrize(("first", "second", "waits"), [(False, False, True), (False, True, True), (True, True, False)])
@@ -79,23 +84,25 @@ def obstacles() -> dict[str, Callable[[Path], object]]:
 
 
 @pytest.mark.parametrize("kind", obstacles())
-def test_the_next_name_is_used_if_the_first_is_blocked(folder: Path, kind: str) -> None:
+@pytest.mark.parametrize("name", ["inference-suites-cpu", "inference-suites-cpu.turn"])
+def test_the_next_name_is_used_if_the_first_is_blocked(folder: Path, kind: str, name: str) -> None:
     folder.mkdir()
-    obstacles()[kind](folder / "inference-suites-cpu.lock")
+    obstacles()[kind](folder / f"{name}.lock")
     with lock_device("cpu", never):
         pass
-    assert "inference-suites-cpu.1.lock" in locks(folder)
+    assert f"{name}.1.lock" in locks(folder)
     assert not (folder / "elsewhere").exists()
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o444, 0o666])
 def test_a_lock_file_of_another_user_is_used_if_it_can_be_read(folder: Path, mode: int) -> None:
     folder.mkdir()
-    (folder / "inference-suites-cpu.lock").touch()
-    (folder / "inference-suites-cpu.lock").chmod(mode)
+    for name in FILES:
+        (folder / name).touch()
+        (folder / name).chmod(mode)
     with lock_device("cpu", never):
         pass
-    assert locks(folder) == ["inference-suites-cpu.lock"]
+    assert locks(folder) == FILES
 
 
 def test_a_folder_with_all_names_blocked_is_refused_in_one_line(folder: Path) -> None:
@@ -119,19 +126,126 @@ def test_without_the_variable_the_folder_of_the_machine_is_used(monkeypatch: pyt
     assert lock_folder() == Path("/tmp")
 
 
-def test_a_lock_is_taken_again_if_its_file_was_removed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, flock, descriptors = folder / "inference-suites-cpu.lock", fcntl.flock, []
+@pytest.mark.parametrize("name", FILES)
+def test_a_lock_is_taken_again_if_its_file_was_removed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path, flock, removed, taken = folder / name, fcntl.flock, [], []
 
     def removing(descriptor: int, mode: int) -> None:
-        if not descriptors:
+        if not removed and path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
             path.unlink()
-        descriptors.append(descriptor)
+            removed.append(descriptor)
+        taken.append(descriptor)
         flock(descriptor, mode)
 
     monkeypatch.setattr(fcntl, "flock", removing)
     with lock_device("cpu", never):
         assert path.exists()
-    assert len(descriptors) == 2
+    assert (len(removed), len(taken)) == (1, 3)
+
+
+class Run:
+    """Another process that takes the lock, says what happens, and releases the lock when it is told to."""
+
+    SCRIPT = """
+import sys
+from suites.running.device_lock import lock_device
+with lock_device("cpu", lambda: print("waits", flush=True), shared=sys.argv[1] == "shared"):
+    print("holds", flush=True)
+    sys.stdin.readline()
+print("released", flush=True)
+"""
+
+    def __init__(self, mode: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", self.SCRIPT, mode],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+
+    def says(self) -> str:
+        """Return the next word; empty if the process ended without one."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def release(self) -> str:
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self.says()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[[str], Run]]:
+    runs: list[Run] = []
+
+    def started(mode: str) -> Run:
+        runs.append(Run(mode))
+        return runs[-1]
+
+    yield started
+    for run in runs:
+        run.kill()
+
+
+def test_a_measurement_that_waits_is_before_a_build_that_starts_later(start: Callable[[str], Run]) -> None:
+    first = start("shared")
+    assert first.says() == "holds"
+    measurement = start("alone")
+    assert measurement.says() == "waits"
+    later = start("shared")
+    assert later.says() == "waits"
+    assert first.release() == "released"
+    assert measurement.says() == "holds"
+    assert measurement.release() == "released"
+    assert later.says() == "holds"
+
+
+def test_builds_share_the_device_before_and_after_a_measurement_waits(start: Callable[[str], Run]) -> None:
+    before = []
+    for _ in range(2):
+        before.append(start("shared"))
+        assert before[-1].says() == "holds"
+    measurement = start("alone")
+    assert measurement.says() == "waits"
+    after = [start("shared"), start("shared")]
+    assert [run.says() for run in after] == ["waits", "waits"]
+    assert [run.release() for run in before] == ["released", "released"]
+    assert measurement.says() == "holds"
+    assert measurement.release() == "released"
+    assert [run.says() for run in after] == ["holds", "holds"]
+
+
+def test_a_killed_run_leaves_the_lock_and_the_turn_free(folder: Path, start: Callable[[str], Run]) -> None:
+    first = start("shared")
+    assert first.says() == "holds"
+    waiting = start("alone")
+    assert waiting.says() == "waits"
+    waiting.kill()
+    with lock_device("cpu", never, shared=True):
+        pass
+    first.kill()
+    with lock_device("cpu", never):
+        pass
+    assert locks(folder) == FILES
+
+
+def test_only_main_processes_take_locks() -> None:
+    """A process must not take the lock of a device again while its parent holds it. No code of a worker takes it."""
+    users = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("suites", "backends")
+        for path in (ROOT / folder).rglob("*.py")
+        if "suites.running.device_lock" in path.read_text(encoding="utf-8")
+    }
+    assert users == {"suites/exporting/export_cell.py", "suites/hydra_jobs/cell_job.py", "suites/running/pipeline.py"}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to become other users")
@@ -180,7 +294,7 @@ def test_two_users_wait_for_each_other(tmp_path_factory: pytest.TempPathFactory,
         assert as_user(41002, waits) == 0
         os.close(descriptor)
         assert as_user(41002, free) == 0
-        assert locks(folder) == ["inference-suites-cpu.lock"]
+        assert locks(folder) == FILES
     finally:
         for path in folder.iterdir():
             path.unlink()

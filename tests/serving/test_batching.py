@@ -15,14 +15,16 @@ from backends.base import Feeds, Session, Shape
 from backends.null_ import null
 from backends.null_.null import Costs, NullSession
 from suites.measuring.clock import Effort, HostClock
+from suites.measuring.cpu_load import CpuLoad, CpuReading
 from suites.serving.arrivals import Arrived, ClosedLoop, OpenLoop
 from suites.serving.batch_policy import BatchPolicy
 from suites.serving.length_groups import similar_requests
-from suites.serving.load_search import ServedLoads, find_highest, is_clear
+from suites.serving.load_search import LoadResult, ServedLoads, find_highest
 from suites.serving.measure import ServingMeasurement
+from suites.serving.other_processes import limited_searches
 from suites.serving.preparation import Preparation
 from suites.serving.request_texts import RequestTexts
-from suites.serving.result import SATURATED, SEARCH, ServingResult
+from suites.serving.result import OFFERED, SATURATED, SEARCH, LoadPoint, ServingResult
 from suites.serving.serving_loop import Served, Server
 from suites.serving.suite import Bound, ServingQuestion
 from suites.serving.worker_pool import WorkerPool, thread_pool
@@ -172,7 +174,7 @@ def test_an_impossible_bound_is_not_searched(monkeypatch: pytest.MonkeyPatch) ->
     """A pass takes 10 ms, so no load has latencies within 5 ms."""
     effort, question = Effort(0.1, 1.0, 2, 3, 0.5), ServingQuestion("poisson", BatchPolicy(), bounds=(Bound(5, 99, 8),))
     server = Programmed(10.0).server(monkeypatch)
-    result = ServingMeasurement(server, question, effort, lambda text: None).run()
+    result = ServingMeasurement(server, question, effort, lambda text: None, reads_cpu=False).run()
     (highest,) = result.highest
     assert (highest.load, highest.tried) == (None, 1)
     assert highest.reason == "fewer are at 5 requests/s, the lightest load tried"
@@ -184,7 +186,7 @@ def test_loads_are_shares_of_the_highest_throughput(monkeypatch: pytest.MonkeyPa
     policy = BatchPolicy(most_requests=4, queue=200)
     question = ServingQuestion("poisson", policy, bounds=(Bound(30, 99, 8), Bound(60, 99, 8)), shares=SHARES)
     server = Programmed(10.0, policy).server(monkeypatch)
-    result = ServingMeasurement(server, question, Effort(0.1, 5.0, 2, 3, 0.5), lambda text: None).run()
+    result = ServingMeasurement(server, question, Effort(0.1, 5.0, 2, 3, 0.5), lambda text: None, reads_cpu=False).run()
     saturated, *offered = [point for point in result.points if point.purpose != SEARCH]
     assert saturated.purpose == SATURATED
     assert saturated.achieved == pytest.approx(400)
@@ -212,7 +214,7 @@ def test_one_stall_does_not_lower_the_highest_load(monkeypatch: pytest.MonkeyPat
 
     def result(stalls: Mapping[int, float]) -> tuple[ServingResult, int]:
         server = Programmed(1.0, BatchPolicy(), stalls=stalls).server(monkeypatch)
-        found = ServingMeasurement(server, question, effort, lambda text: None).run()
+        found = ServingMeasurement(server, question, effort, lambda text: None, reads_cpu=False).run()
         return found, server.workers.runner.session._calls  # type: ignore[attr-defined]
 
     clean, calls = result({})
@@ -228,13 +230,77 @@ def test_one_stall_does_not_lower_the_highest_load(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_load_is_too_high_after_two_results() -> None:
-    assert [is_clear(share, 0.99) for share in (0.995, 0.9, 0.4)] == [True, False, True]
     shares = {100.0: [1.0], 200.0: [0.95], 300.0: [0.95, 0.992], 400.0: [0.9], 500.0: [0.9, 0.98], 600.0: [0.1]}
-    served = ServedLoads(shares, 0.99)
+    results = {load: [LoadResult(share) for share in found] for load, found in shares.items()}
+    served = ServedLoads(results, 0.99)
     assert served.known == {100.0: True, 300.0: True, 500.0: False, 600.0: False}
     assert served.next_unclear == 400.0
-    assert ServedLoads({**shares, 400.0: [0.9, 0.9]}, 0.99).next_unclear is None
-    assert ServedLoads({700.0: [0.9], 600.0: [0.8]}, 0.99).next_unclear == 600.0
+    assert ServedLoads({**results, 400.0: [LoadResult(0.9), LoadResult(0.9)]}, 0.99).next_unclear is None
+    assert ServedLoads({700.0: [LoadResult(0.9)], 600.0: [LoadResult(0.8)]}, 0.99).next_unclear == 600.0
+
+
+@pytest.mark.parametrize(
+    ("results", "within", "limited"),
+    [
+        ([(0.995, True)], True, False),
+        ([(0.0, True)], None, True),
+        ([(0.0, True), (0.2, True)], None, True),
+        ([(0.0, True), (0.2, True), (0.3, True)], False, True),
+        ([(0.0, True), (0.2, True), (0.992, True)], True, False),
+        ([(0.0, True), (0.9, False)], None, True),
+        ([(0.0, True), (0.9, False), (0.9, False)], False, False),
+        ([(0.0, True), (0.2, False)], False, False),
+    ],
+)
+def test_a_disturbed_result_does_not_decide_that_a_load_is_too_high(
+    results: list[tuple[float, bool]], within: bool | None, limited: bool
+) -> None:
+    served = ServedLoads({100.0: [LoadResult(*result) for result in results]}, 0.99)
+    assert served.known.get(100.0) is within
+    assert served.next_unclear == (100.0 if within is None else None)
+    assert served.limited_by_others(100.0) is limited
+    assert not served.limited_by_others(200.0)
+
+
+@pytest.mark.parametrize(("busy", "served"), [(0, [1, 1]), (1, [2, 2]), (2, [3, 3]), (3, [3, 1])])
+def test_a_search_serves_loads_again_that_other_processes_disturbed(
+    monkeypatch: pytest.MonkeyPatch, busy: int, served: list[int]
+) -> None:
+    """Others take 60% of the CPU time while a load is served the first `busy` times; a pass then takes 100 ms."""
+    counts, serving = Counter[float](), [0.0]
+
+    def active() -> bool:
+        return 0 < counts[serving[0]] <= busy
+
+    def load(before: CpuReading | None, after: CpuReading | None) -> CpuLoad:
+        return CpuLoad(0.6, 0.4, 0.01) if active() else CpuLoad(0.055, 0.0, 0.01)
+
+    def recorded(rate: float, purpose: str) -> LoadPoint:
+        serving[0] = rate
+        counts[rate] += 1
+        point = opened(rate, purpose)
+        serving[0] = 0.0
+        return point
+
+    server = Programmed(1.0).server(monkeypatch)
+    spend = null._spend
+    monkeypatch.setattr(null, "_spend", lambda ms: spend(100 * ms if active() else ms))
+    monkeypatch.setattr("suites.serving.measure.cpu_load", load)
+    question = ServingQuestion("poisson", BatchPolicy(), bounds=(Bound(8, 99, 4),), shares=(0.3, 0.6))
+    measurement = ServingMeasurement(server, question, Effort(0.1, 1.0, 2, 3, 0.5), lambda text: None)
+    opened = measurement.open
+    monkeypatch.setattr(measurement, "open", recorded)
+    result = measurement.run()
+    (highest,) = result.highest
+    offered = [point.offered for point in result.points if point.purpose == OFFERED]
+    assert [counts[rate] for rate in offered] == served
+    assert max(counts.values()) <= 3
+    shares = {(point.cpu_others, point.cpu_steal, point.cpu_resolution) for point in result.points if point.disturbed}
+    assert shares == ({(0.6, 0.4, 0.01)} if busy else set())
+    if busy == 3:
+        assert (highest.load, bool(limited_searches(result))) == (None, True)
+    else:
+        assert (highest.load or 0) >= offered[1]
 
 
 def test_the_lengths_of_a_trace_are_those_of_its_file(monkeypatch: pytest.MonkeyPatch) -> None:

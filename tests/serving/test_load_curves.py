@@ -129,6 +129,50 @@ def test_records_of_one_stream_have_no_table_of_streams(make_record: MakeRecord)
     assert stream_tables([streams(make_record, 1, 1, 100, 120), other_precision]) == ""
 
 
+LIMIT = (
+    "Other processes limited the search for 5 ms: they took up to {} requests/s. On an idle machine, the server may "
+    "carry this load."
+)
+
+
+@pytest.mark.parametrize(
+    ("results", "limit"),
+    [
+        ([(0.2, 0.62)], "62% of the CPU time at 300"),
+        ([(0.2, 0.62), (0.95, 0.3), (0.9, 0.4)], "62% of the CPU time in 3 of 3 results of 300"),
+        ([(0.95, 0.0), (0.95, 0.3), (0.9, 0.4)], "40% of the CPU time in 2 of 3 results of 300"),
+        ([(0.2, 0.62), (0.1, 0.0)], ""),
+        ([(0.95, 0.0), (0.9, 0.0)], ""),
+        ([(0.95, 0.0)], ""),
+    ],
+)
+def test_the_table_says_that_other_processes_limited_the_search(
+    make_record: MakeRecord, results: list[tuple[float, float]], limit: str
+) -> None:
+    heavy = [at(300, 9, shares=[share], cpu_others=others, cpu_resolution=0.01) for share, others in results]
+    highest = [{"bound_ms": 5.0, "percentile": 99.0, "load": 200.0, "above": 300.0, "tried": 2, "reason": ""}]
+    record = served(make_record, at(200, 3, shares=[1.0]), *heavy, highest=highest)
+    text = " ".join(serving_tables([record]).split())
+    assert "300 is too high" in text
+    assert (LIMIT.format(limit) in text) if limit else "limited the search" not in text
+
+
+@pytest.mark.parametrize(
+    ("steal", "words"), [(None, ""), (0.2, ""), (0.5, " (50% was stolen: the hypervisor ran other virtual machines)")]
+)
+def test_the_warning_names_stolen_time_if_it_is_most_of_the_share(
+    make_record: MakeRecord, steal: float | None, words: str
+) -> None:
+    text = serving_tables([served(make_record, at(300, 4, cpu_others=0.62, cpu_steal=steal))])
+    assert f"Other processes took up to 62% of the CPU time{words} during 1 of 1 loads." in " ".join(text.split())
+
+
+def test_a_share_counts_if_it_exceeds_the_limit_by_more_than_its_error(make_record: MakeRecord) -> None:
+    unsure, sure = (at(100, 2, cpu_others=0.06, cpu_resolution=error) for error in (0.02, 0.005))
+    text = serving_tables([served(make_record, unsure, sure)])
+    assert [row["other CPU"] for row in rows(text) if "other CPU" in row] == ["", "6%"]
+
+
 def test_the_table_warns_of_other_processes(make_record: MakeRecord) -> None:
     quiet, busy, most = at(100, 2, cpu_others=0.04), at(200, 3, cpu_others=0.31), at(300, 4, cpu_others=0.62)
     text = serving_tables([served(make_record, quiet, busy, most)])

@@ -10,8 +10,8 @@ from conftest import ROOT
 from docs.generate.loads import bert_records, bert_summary
 from suites.deploying.batching_rules import rules_for
 from suites.exporting.find_record import find_record
-from suites.serving.disturbance import disturbed_loads
 from suites.serving.load_summary import Configuration
+from suites.serving.other_processes import disturbed_loads
 from suites.tables.markdown import digits
 
 FIVE, TEN = (5.0, 99.0), (10.0, 99.0)
