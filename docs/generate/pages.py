@@ -10,6 +10,7 @@ from docs.generate.bars import bar_chart
 from docs.generate.choices import choice_example, nearest_example
 from docs.generate.columns import column_table
 from docs.generate.families import family_table
+from docs.generate.loads import capacity_example, load_table
 from docs.generate.recipes import recipe_plot
 from docs.generate.reference import reference_page
 from docs.generate.results import ROOT, demo_table, machine_index, result_bars, result_table
@@ -19,8 +20,10 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "result": result_table,
     "demo": demo_table,
     "choose": choice_example,
+    "capacity": capacity_example,
     "columns": column_table,
     "families": family_table,
+    "loads": load_table,
     "nearest": nearest_example,
     "machines": machine_index,
 }
@@ -33,6 +36,7 @@ PAGES_WITH_BLOCKS = (
     "docs/guides/choose.md",
     "docs/guides/cpu.md",
     "docs/guides/data_out.md",
+    "docs/guides/serving.md",
     "results/README.md",
 )
 

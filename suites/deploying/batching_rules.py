@@ -19,6 +19,9 @@ DEFAULT_DELAY_US = 1000
 
 DEFAULT_QUEUE = 1000
 
+RANDOM = "random"
+"""First word of `Cell.weights` if the weights are random."""
+
 SERVING_SUITES = ("serving", "tritonserver")
 """Suites whose cells have rules of batches."""
 
@@ -48,7 +51,7 @@ def rules_for(record: Record, results: Path) -> BatchingRules:
     """Return the rules of a record of suite=serving, or of the best one of the same model, backend and machine.
 
     The best record has the highest load within its latency bound; among records without a bound, the highest
-    throughput.
+    throughput. Times do not depend on the values of weights, so records with random weights count too.
 
     Args:
         results: results folder that is searched.
@@ -73,8 +76,9 @@ def as_latency(record: Record) -> Record:
 
 
 def _same_model(cell: Cell, other: Cell) -> bool:
-    names = ("model", "model_version", "backend", "precision", "device")
-    return all(getattr(cell, name) == getattr(other, name) for name in names)
+    names = ("model", "backend", "precision", "device")
+    same_weights = cell.model_version == other.model_version or other.weights.startswith(RANDOM)
+    return same_weights and all(getattr(cell, name) == getattr(other, name) for name in names)
 
 
 def _best(records: Iterable[Record]) -> Record | None:

@@ -11,10 +11,9 @@ import numpy as np
 from suites.latency.achieved import packs_tokens
 from suites.records.record import OK, Record
 from suites.serving.batch_policy import BatchPolicy
-from suites.serving.result import SATURATED, LoadPoint, ServingResult
+from suites.serving.result import FEWEST, SATURATED, LoadPoint, ServingResult
 from suites.serving.service_times import ServiceTimes
 from suites.serving.simulation import SimulatedServer
-from suites.serving.tables import FEWEST
 
 PERCENTILES = {50.0: "p50", 90.0: "p90", 99.0: "p99", 99.9: "p999"}
 """Fields of Times by percentile."""

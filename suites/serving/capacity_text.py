@@ -8,11 +8,17 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from suites.records.record import Record
 from suites.serving.capacity_plan import Configuration, Demand
-from suites.serving.tables import batching
+from suites.serving.other_processes import disturbed_loads
+from suites.serving.result import ServingResult
+from suites.serving.strategy_text import batching
 from suites.tables.end_table import WIDTH
 from suites.tables.markdown import digits, machine_title
 from suites.text import one_line
+
+TRAINED, NO_MODEL = "trained", "none"
+"""Weights of a model that can be deployed, and the name of the model of a backend without one."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,7 @@ class Advice:
         demand, ordered = self.demand, self.cheapest()
         best, within = ordered[0], f"{demand.percentile:g}% of latencies within {demand.bound_ms:g} ms"
         lines = [f"{digits(demand.load)} requests/s with {within}:", *self._block(best, "1. ")]
-        folder = f" --records {shlex.quote(self.results)}" if self.results else ""
-        lines += ["", "Deploy it:", f"  python -m suites.deploy {best.record.cell.id} REPOSITORY{folder}"]
+        lines += ["", *self._deployment(best.record)]
         for number, found in enumerate(ordered[1:], 2):
             lines += ["", *self._block(found, f"{number}. ")]
         if any(found.simulated for found in ordered):
@@ -72,6 +77,23 @@ class Advice:
         if any(not found.simulated and found.replicas > 1 for found in ordered):
             lines += ["", *textwrap.wrap(SHARED, WIDTH)]
         return "\n".join(lines)
+
+    def _deployment(self, record: Record) -> list[str]:
+        """Return the command that deploys the model, or the reason why there is none."""
+        cell = record.cell
+        if cell.model == NO_MODEL:
+            return ["It has no model to deploy."]
+        folder = f" --records {shlex.quote(self.results)}" if self.results else ""
+        if cell.weights == TRAINED:
+            return ["Deploy it:", f"  python -m suites.deploy {cell.id} REPOSITORY{folder}"]
+        return textwrap.wrap(
+            one_line(
+                f"It cannot be deployed: the model has {cell.weights} weights. Measure a trained model with backend="
+                f"{cell.backend} precision={cell.precision} and deploy that record. suites.deploy uses the rules of "
+                "the best record with random weights too, if model and machine have the same names."
+            ),
+            WIDTH,
+        )
 
     def _block(self, found: Configuration, number: str) -> list[str]:
         cell = found.record.cell
@@ -89,7 +111,16 @@ class Advice:
             f"   {digits(hours)} device hours for a million requests"
             + (f", which cost {digits(cost)}" if cost is not None else ""),
             f"   record {cell.id}",
+            *_warning(found.record),
         ]
+
+
+def _warning(record: Record) -> list[str]:
+    """Return the disturbance of a record in lines; none if there was none."""
+    result = record.result
+    found = disturbed_loads(result) if isinstance(result, ServingResult) else ""
+    text = f"other processes took {found}" if found else ""
+    return textwrap.wrap(text, WIDTH, initial_indent="   ", subsequent_indent="   ")
 
 
 SIMULATION = (

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from suites.records.record import OK, Record
+from suites.serving.load_summary import workload_of
 from suites.serving.load_verdict import Verdict, rules_of, verdict
-from suites.serving.result import ServingResult
-from suites.serving.tables import FEWEST, batching
+from suites.serving.result import FEWEST, ServingResult
+from suites.serving.strategy_text import batching
 from suites.tables.distinctions import distinctions
 from suites.tables.markdown import configuration
 
@@ -38,12 +39,6 @@ class Curve:
     record: Record
     label: str
     points: tuple[CurvePoint, ...]
-
-
-def workload_of(record: Record) -> tuple[str, str, str]:
-    """Return machine, model and lengths: only records with the same ones are compared."""
-    lengths = {name: value for name, value in record.cell.lengths.items() if name not in ("seed", "texts")}
-    return record.environment.machine, f"{record.cell.model}, {record.cell.weights}", repr(sorted(lengths.items()))
 
 
 def curves_by_workload(records: Iterable[Record]) -> list[list[Curve]]:

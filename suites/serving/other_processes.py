@@ -11,14 +11,16 @@ from suites.tables.markdown import digits
 
 def disturbance(result: ServingResult) -> list[str]:
     """Return a warning if other processes took much of the CPU time during a load."""
+    found = disturbed_loads(result)
+    return [f"Other processes took {found}. They can delay requests; measure on an idle machine."] if found else []
+
+
+def disturbed_loads(result: ServingResult) -> str:
+    """Return the largest share of other processes and the number of loads in words; empty if no load was disturbed."""
     disturbed = [point for point in result.points if point.disturbed]
     if not disturbed:
-        return []
-    loads = f"{len(disturbed)} of {len(result.points)} loads"
-    return [
-        f"Other processes took up to {_largest_share(disturbed)} during {loads}. They can delay requests; measure on "
-        "an idle machine."
-    ]
+        return ""
+    return f"up to {_largest_share(disturbed)} during {len(disturbed)} of {len(result.points)} loads"
 
 
 def limited_searches(result: ServingResult) -> list[str]:

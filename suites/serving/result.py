@@ -12,6 +12,9 @@ from suites.suite import DeviceReadings, Result
 SATURATED, OFFERED, SEARCH = "saturated", "offered", "search"
 """Purposes of a load: to find the highest throughput, to be in the table, or to find the highest load in a bound."""
 
+FEWEST = {"p99": 100, "p999": 1000}
+"""Fewest answers for which a percentile is shown."""
+
 
 @dataclass(frozen=True)
 class Times(Part):

@@ -6,14 +6,11 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from suites.records.record import OK, Record
-from suites.serving.load_curves import workload_of
+from suites.serving.load_summary import SAME, workload_of
 from suites.serving.result import SATURATED, ServingResult
-from suites.serving.tables import batching
+from suites.serving.strategy_text import batching
 from suites.tables.distinctions import distinctions
 from suites.tables.markdown import by_machine, configuration, digits, fitted, one_machine, wrapped
-
-PAYS = 1.05
-"""Smallest ratio of two highest loads that counts as a difference: searches of a load end at 3%."""
 
 LEGEND = """\
 Several streams against larger batches. Each table is one backend and precision of a model. A worker is a session with
@@ -82,7 +79,7 @@ def _sentence(title: str, records: Sequence[Record], loads: dict[str, float | No
         return ""
     ratio = several[0] / single[0]
     verdict = "no difference"
-    if ratio >= PAYS or ratio <= 1 / PAYS:
+    if ratio >= SAME or ratio <= 1 / SAME:
         verdict = "several streams pay" if ratio > 1 else "one stream is better"
     return (
         f"**{title}**: {verdict}. {_workers(several[1])} streams ({batching(several[1])}) carry {digits(several[0])} "

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 from suites.records.record import Record
 from suites.serving.load_verdict import rules_of, verdict
 from suites.serving.other_processes import disturbance, limited_searches
-from suites.serving.result import SATURATED, SEARCH, HighestLoad, LoadPoint, ServingResult
+from suites.serving.result import FEWEST, SATURATED, SEARCH, HighestLoad, LoadPoint, ServingResult
+from suites.serving.strategy_text import batching
+from suites.serving.summary_tables import SUMMARY_LEGEND, summary_lines
 from suites.tables.markdown import by_machine, digits, fitted, notes_cell, wrapped
 from suites.tables.record_sections import record_section
 from suites.tables.table import Table
@@ -16,13 +18,11 @@ COLUMNS = ("load", "requests/s", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "queu
            "batch", "largest", "padding", "graph", "busy", "GPU busy", "mJ/request", "tokenizer µs", "Python µs",
            "late p99 µs", "other CPU", "requests", "rejected", "failed", "notes")  # fmt: skip
 
-FEWEST = {"p99": 100, "p999": 1000}
-"""Fewest answers for which a percentile is shown."""
-
-LEGEND = """\
+LEGEND = f"""\
 Latency of requests under load. Each table is one server: a session with the rules of its batches. The requests of a
 load arrive whether or not the server keeps up (open loop), or from clients that each wait for an answer (closed loop).
 
+{SUMMARY_LEGEND}
 - **load**: requests per second that are offered, or the number of clients. "saturated" has so many clients that the
   next batch is always complete; its requests/s are the highest throughput. "search" is a load of the search for the
   highest load within the latency bound.
@@ -59,7 +59,7 @@ def serving_tables(records: Iterable[Record]) -> str:
 
 
 def _section(records: Sequence[Record]) -> str:
-    return record_section(records, _part, title)
+    return record_section(records, _part, title, summary_lines)
 
 
 def _part(record: Record) -> list[str]:
@@ -77,21 +77,6 @@ def title(record: Record) -> str:
     cell = record.cell
     batch, sequence = cell.shapes[-1]
     return f"{cell.model}, {cell.backend} {cell.precision}, up to {batch}x{sequence}: {batching(record)}"
-
-
-def batching(record: Record) -> str:
-    """Return the rules of batches in words."""
-    options = record.cell.options
-    most, wait, tokens = (options.get(name, 0) for name in ("most_requests", "wait_ms", "most_tokens"))
-    workers = options.get("workers", 1)
-    pool = f", {workers} {options.get('pool', 'threads')}" if workers > 1 else ""
-    details = ", grouped by length" if options.get("group_by_length") else ""
-    details += ", CUDA graphs" if options.get("graph") else ""
-    details += ", texts" if options.get("input") == "text" else ""
-    if most == 1:
-        return f"one request at a time{details}{pool}"
-    limit = f" and {tokens} tokens" if tokens else ""
-    return f"batches of up to {most} requests{limit}, wait {wait:g} ms{details}{pool}"
 
 
 def load_text(point: LoadPoint) -> str:

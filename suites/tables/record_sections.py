@@ -16,16 +16,20 @@ def backend_title(record: Record) -> str:
 
 
 def record_section(
-    records: Sequence[Record], part: Callable[[Record], Sequence[str]], title: Callable[[Record], str] = backend_title
+    records: Sequence[Record],
+    part: Callable[[Record], Sequence[str]],
+    title: Callable[[Record], str] = backend_title,
+    summary: Callable[[Sequence[Record]], Sequence[str]] = lambda records: (),
 ) -> str:
     """Return the section of a machine: for each record a heading, the options in which it differs, and its part.
 
     Args:
         part: returns the lines of a record whose outcome is ok. Other records have their reason instead.
         title: returns the heading of a record.
+        summary: returns lines that compare the records, above their parts.
     """
     common = distinctions(records)
-    lines = ["", one_machine(records), *common.caption()]
+    lines = ["", one_machine(records), *summary(records), *common.caption()]
     for record in sorted(records, key=lambda record: record.cell.id):
         lines += ["", f"### {title(record)}", ""]
         if words := configuration(record, common.of(record)):

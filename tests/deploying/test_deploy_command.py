@@ -186,6 +186,13 @@ def test_the_rules_of_the_best_serving_record_are_found(cells: dict[str, Path], 
         write_record(tmp_path, record)
     assert rules_for(latency, tmp_path).delay_us == 7000
     assert rules_for(latency, tmp_path).source == faster.id
+    # Times do not depend on the values of weights.
+    better["highest"][0]["load"] = 20.0
+    random = replace(other, weights="random (seed 0)", options={**other.options, "wait_ms": 8.0})
+    write_record(
+        tmp_path, Record.from_json({**bounded.to_json(), "cell": random.to_json(), "scores": better, "schema": 1})
+    )
+    assert rules_for(latency, tmp_path).delay_us == 8000
 
 
 def test_a_serving_cell_loses_its_loads_only(cells: dict[str, Path]) -> None:

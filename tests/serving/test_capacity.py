@@ -136,9 +136,37 @@ def test_the_cheapest_configuration_is_first(make_record: MakeRecord) -> None:
     text = Advice(demand, found, Prices(2.0)).text()
     assert "1 device (measured), margin 11%, p99 2.00 ms at this load" in text
     assert f"which cost {2e6 / 450 / 3600:.2f}" in text
-    assert f"python -m suites.deploy {found[0].record.cell.id} REPOSITORY" in text
     assert "2 devices (simulated)" in text
     assert "Simulated: several devices were not measured." in text
+
+
+def advice_for(record: Record) -> str:
+    demand = Demand(450, 10, 99)
+    return " ".join(Advice(demand, plan([record], demand), Prices(None), "a folder").text().split())
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"weights": "trained"}, "python -m suites.deploy {id} REPOSITORY --records 'a folder'"),
+        ({}, "It cannot be deployed: the model has random (seed 0) weights."),
+        ({"model": "none"}, "It has no model to deploy."),
+    ],
+)
+def test_the_command_that_deploys_is_for_a_trained_model(
+    changes: dict[str, str], expected: str, make_record: MakeRecord
+) -> None:
+    record = server_record(make_record, point_at(500, 2))
+    record = replace(record, cell=replace(record.cell, **changes))  # type: ignore[arg-type]
+    text = advice_for(record)
+    assert expected.format(id=record.cell.id) in text
+    assert text.count("suites.deploy ") == ("model" not in changes)
+
+
+def test_the_advice_names_disturbed_records(make_record: MakeRecord) -> None:
+    disturbed = server_record(make_record, {**point_at(500, 2), "cpu_others": 0.62})
+    assert "other processes took up to 62% of the CPU time during 1 of 2 loads" in advice_for(disturbed)
+    assert "other processes" not in advice_for(server_record(make_record, point_at(500, 2)))
 
 
 def test_devices_without_service_times_share_the_load(make_record: MakeRecord) -> None:
