@@ -212,8 +212,15 @@ def test_requests_of_the_h100_with_one_launch_agree_with_the_findings() -> None:
     times = [f"{item.request / 1e6:.3f} ms" for item in (close.by_gpu, close.by_request)]
     assert f"with {times[0]} and {times[1]} for the same two paths, which ran on two cards" in section
     found = [pair for model, pair in every if model == "bert_base"]
-    assert all(pair.ratio == 1 for pair in found)
-    assert f"the same row is the fastest by both ranks at all {len(found)} shapes of version 4" in section
+    (other,) = [pair for pair in found if pair.ratio > 1]
+    assert (
+        f"the same row is the fastest by both ranks at {len(found) - 1} of {len(found)} shapes of version 4" in section
+    )
+    times = [f"{item.request / 1e6:.3f} ms" for item in (other.by_gpu, other.by_request)]
+    assert [item.name for item in (other.by_gpu, other.by_request)] == [
+        "torch_packed fp8, graph", "torch_compile fp8, graph"]  # fmt: skip
+    assert other.by_gpu.row.shape == (8, 128)
+    assert f"packed PyTorch in FP8 take {times[0]}, and of torch.compile in FP8 {times[1]}" in section
     plugins = {
         (cell.precision, cell.output, row.shape): f"{row.best_request[1] / 1e6:.3f} ms"
         for record in records

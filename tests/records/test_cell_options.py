@@ -27,6 +27,10 @@ OF_THE_SUITE = {
 }
 """Options of a cell that are not a backend's own."""
 
+OF_LIMITS = {"load_s", "method", "process_shares", "rate", "shares", "sharing"}
+OF_SERVING = {"arrivals", "bound", "graph", "most_requests", "most_tokens", "padded_to", "queue", "shares", "wait_ms",
+              "workers"}  # fmt: skip
+
 OF_FILES = {"library"}
 """Options of backends that name a file by its content. A cell does not have its path."""
 
@@ -37,7 +41,8 @@ OLDER = 4
 def rewritten(cell: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a cell after reading and writing them. Options by value are read by their name."""
     names = {"max-autotune-no-cudagraphs": "max_autotune", True: "on", False: "off"}
-    own = {name: value for name, value in cell["options"].items() if name not in OF_THE_SUITE | OF_FILES}
+    of_suite = OF_THE_SUITE | {"limits": OF_LIMITS, "serving": OF_SERVING}.get(cell["suite"], set())
+    own = {name: value for name, value in cell["options"].items() if name not in of_suite | OF_FILES}
     if "compile_mode" in own:
         own["compile_mode"] = names.get(own["compile_mode"], own["compile_mode"])
     options = from_json(describe(cell["backend"]).options, own).for_cell()
@@ -45,7 +50,7 @@ def rewritten(cell: Mapping[str, Any]) -> dict[str, Any]:
         if "reduce_range" in recipe:
             recipe["reduce_range"] = names[recipe["reduce_range"]]
         options["quantization"] = from_json(QuantizationOptions, recipe).for_cell()
-    unchanged = OF_THE_SUITE - {"quantization"} | OF_FILES
+    unchanged = of_suite - {"quantization"} | OF_FILES
     return options | {name: cell["options"][name] for name in unchanged & cell["options"].keys()}
 
 
