@@ -257,16 +257,16 @@ def _stored_names(stored: Iterable[str], names: Sequence[str]) -> Iterator[tuple
 
 def _check_labels(outputs: int, config: Config, output: Output) -> None:
     """Check that a head has as many outputs as config.json has labels, one for a score, and two for spans."""
-    labels = 2 if output.kind == SPANS else label_count(config)
-    if output.kind == SPANS and outputs != labels:
+    labels = label_count(config)
+    if output.kind == SPANS and outputs != 2:
         raise Unsupported(
             f"output=spans needs a head with two outputs, for the first and the last token; this has {outputs}: give "
             "another checkpoint, or use output=hidden or output=embedding"
         )
     if outputs != labels:
         raise Unsupported(
-            f"the checkpoint's head has {outputs} outputs, but config.json has {labels} labels; correct id2label "
-            "or num_labels in config.json"
+            f"the checkpoint's head has {outputs} output{'s' * (outputs != 1)}, but config.json has {labels} "
+            f"label{'s' * (labels != 1)}; correct id2label or num_labels in config.json"
         )
     if output.kind == SCORE and labels != 1:
         raise Unsupported(f"output=score needs a head with one output; this one has {labels}: use output=logits")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -246,6 +247,26 @@ def test_a_head_for_spans_has_two_outputs(checkpoint: Callable[[str, str], Path]
     save_file(weights, folder / WEIGHTS, {"format": "pt"})
     with pytest.raises(Unsupported, match="this has 4: give another checkpoint, or use output=hidden or output=emb"):
         check_output(folder, Output("spans"))
+
+
+@pytest.mark.parametrize(
+    ("head", "kind", "count", "says"),
+    [
+        ("answers", "spans", 3, "has 2 outputs, but config.json has 3 labels; correct id2label"),
+        ("score", "score", 2, "has 1 output, but config.json has 2 labels; correct id2label"),
+        ("tokens", "logits", 1, "has 5 outputs, but config.json has 1 label; correct id2label"),
+    ],
+)
+def test_each_kind_of_head_has_as_many_outputs_as_labels(
+    head: str, kind: str, count: int, says: str, checkpoint: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(checkpoint("bert", head), folder)
+    config = json.loads((folder / "config.json").read_text())
+    labels = {str(place): str(place) for place in range(count)}
+    (folder / "config.json").write_text(json.dumps({**config, "id2label": labels}))
+    with pytest.raises(Unsupported, match=re.escape(says)):
+        check_output(folder, Output(kind, per_token=head == "tokens"))
 
 
 @pytest.mark.parametrize("pooling", ["bos", "mean", "late"])

@@ -361,6 +361,15 @@ def test_a_cell_that_cannot_be_scored_is_refused(fast_cli: Cli, arguments: tuple
     assert says in done.stderr
 
 
+def test_two_sentences_have_no_rank_agreement(fast_cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "two.txt").write_text("a cat sits\na dog runs\na cat sits\n")
+    done = fast_cli("backend=torch_eager", f"task.path={tmp_path / 'two.txt'}", "suite=accuracy")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith(
+        "two.txt has fewer than 3 different sentences, which rank agreement needs; give a file with more lines"
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not DATA.is_dir(), reason="the data sets are not at hand")
 @pytest.mark.parametrize(("task", "value"), [("stsb", 0.820325), ("banking77", 0.800422)])
