@@ -11,12 +11,13 @@ PAIR_COLUMNS = ("batch", "seq", "share", "graph", "all SMs p50 ms", "share p50 m
 BUILD_COLUMNS = ("built on", "build s", "layers", "other tactics", "notes")
 
 LEGEND = """\
-Engines built under a limit: the builder measures its tactics on a share of the SMs. Each row compares two engines that
-both run on this share.
+**Engines built under a limit.** The builder measures its tactics on a share of the SMs. Each row compares two engines
+that both run on this share.
 
 - **all SMs p50 ms**: median time of a step with the engine that was built on all SMs.
 - **share p50 ms**: the same with the engine that was built on the share.
-- **change**: of the second time against the first. The two engines run in different processes.
+- **change**: of the second time against the first; below 0, the engine built on the share is faster. The two engines
+  run in different processes.
 - **built on**: share of the SMs for the build.
 - **build s**: wall time of the build. It is shorter if earlier builds left timings.
 - **other tactics**: layers whose tactic differs from that of the engine built on all SMs.
