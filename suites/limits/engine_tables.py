@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from suites.limits.result import EngineBuild, LimitsResult
 from suites.tables.markdown import digits, fitted, notes_cell
+from suites.text import essential
 
 PAIR_COLUMNS = ("batch", "seq", "share", "graph", "all SMs p50 ms", "share p50 ms", "change", "all SMs seq/s",
                 "share seq/s", "notes")  # fmt: skip
@@ -39,8 +40,8 @@ def engine_lines(result: LimitsResult) -> list[str]:
 
 
 def pair_rows(result: LimitsResult) -> list[list[str]]:
-    """Return a row for each shape, share below 1 and CUDA graph setting."""
-    return [
+    """Return a row for each shape, share below 1 and CUDA graph setting; last the rows without times of all SMs."""
+    pairs = [
         [
             str(whole.batch),
             str(whole.sequence),
@@ -55,6 +56,22 @@ def pair_rows(result: LimitsResult) -> list[list[str]]:
         ]
         for whole, own in result.engine_pairs()
     ]
+    alone = [
+        [
+            str(own.batch),
+            str(own.sequence),
+            f"{own.share:.0%}",
+            "yes" if own.cuda_graph else "no",
+            "",
+            digits(own.p50_ms),
+            "",
+            "",
+            digits(own.sequences_per_s),
+            notes_cell("the engine built on all SMs has no times", "" if own.steady else "not steady after warm-up"),
+        ]
+        for own in result.engines_alone()
+    ]
+    return [*pairs, *alone]
 
 
 def _build(build: EngineBuild) -> list[str]:
@@ -64,5 +81,5 @@ def _build(build: EngineBuild) -> list[str]:
         digits(build.seconds) if build.seconds else "",
         str(build.layers) if build.layers else "",
         others,
-        notes_cell(f"{build.outcome}: {build.reason}" if build.outcome else ""),
+        notes_cell(f"{build.outcome}: {essential(build.reason)}" if build.outcome else ""),
     ]

@@ -14,11 +14,15 @@ SLOWER = 0.1
 LEAST = 0.05
 """Smaller changes by a limit count as none."""
 
+REMEDIES = "docs/guides/limits.md has remedies."
+
 
 def sentences(result: LimitsResult) -> Iterator[str]:
     """Yield one sentence for each shape, one for engines built under a limit, and one for each kind of clients."""
     for batch, sequence in result.shapes:
         yield f"{batch}x{sequence}: {_smallest_share(result.at(batch, sequence))}"
+    if result.failures:
+        yield _failed_shares(result)
     free, limited = result.pair(False), result.pair(True)
     if free and limited:
         yield _two_clients(free, limited)
@@ -55,6 +59,14 @@ def _smallest_share(measured: Sequence[LimitedTimes]) -> str:
 def place(times: LimitedTimes) -> str:
     """Return the share of a row, with the number of SMs if it is known."""
     return f"{times.share:.0%} of the SMs" + (f" ({times.units} of {times.total})" if times.total else "")
+
+
+def _failed_shares(result: LimitsResult) -> str:
+    """Name the shares at which the engine built on all SMs has no times, and those with an engine of their own."""
+    shares = ", ".join(f"{failure.share:.0%}" for failure in result.failures)
+    own = ", ".join(f"{share:.0%}" for share in sorted({times.share for times in result.engines_alone()}))
+    remedy = f"At {own}, an engine built there runs." if own else REMEDIES
+    return f"The engine built on all SMs has no times on {shares} of the SMs; the notes have the reason. {remedy}"
 
 
 def _two_clients(free: Sequence[ClientTimes], limited: Sequence[ClientTimes]) -> str:
@@ -104,7 +116,7 @@ def _loads(alone: LoadTimes, shared: Sequence[LoadTimes]) -> str:
 def _failed(failed: Sequence[LoadTimes]) -> str:
     """Name the kinds of sharing at which a client failed."""
     kinds = ", ".join(dict.fromkeys(_kind(times) for times in failed))
-    return f"Two clients with loads: a client failed {kinds}. The notes have the reason, docs/guides/limits.md has remedies."
+    return f"Two clients with loads: a client failed {kinds}; the notes have the reason. {REMEDIES}"
 
 
 def _load(times: LoadTimes, alone: LoadTimes) -> str:

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 
 from suites.limits import engine_tables, sharing_tables
 from suites.limits.limits_advice import sentences
-from suites.limits.result import ClientTimes, LimitedTimes, LimitsResult, percentile_ms
+from suites.limits.result import ClientTimes, FailedShare, LimitedTimes, LimitsResult, percentile_ms
 from suites.records.record import Record
 from suites.tables.markdown import by_machine, digits, fitted, notes_cell, wrapped
 from suites.tables.record_sections import record_section
 from suites.tables.table import Table
+from suites.text import essential
 
 COLUMNS = ("batch", "seq", "share", "SMs", "graph", "p50 ms", "p99 ms", "seq/s", "time", "notes")
 
@@ -32,7 +33,7 @@ runs. The table shows how much slower a step is on fewer SMs.
 - **p50 ms, p99 ms**: percentiles of the host time of a step until its output is ready.
 - **seq/s**: sequences per second of steps back to back.
 - **time**: p50, as a multiple of that on the largest share with the same *graph*.
-- **notes**: times that were not steady after the warm-up, or why there is no CUDA graph.
+- **notes**: times that were not steady after the warm-up, why there is no CUDA graph, or why a share failed.
 
 **Two clients.** Two sessions of the same engine run steps in two threads of one process. Client 1 has the smallest
 shape, client 2 the largest. Both first use all SMs, then each client has its own half.
@@ -69,7 +70,7 @@ def _part(record: Record) -> list[str]:
 
 
 def rows_of(record: Record, result: LimitsResult) -> list[list[str]]:
-    """Return a row for each shape, share and CUDA graph setting."""
+    """Return a row for each shape, share and CUDA graph setting, and for each share that failed."""
     rows = []
     for batch, sequence in result.shapes:
         measured = result.at(batch, sequence)
@@ -78,7 +79,12 @@ def rows_of(record: Record, result: LimitsResult) -> list[list[str]]:
         for times in measured:
             most = [each for each in measured if each.cuda_graph is times.cuda_graph][-1]
             rows.append(_row(times, most, no_graph))
-    return rows
+    return [*rows, *(_failed(failure) for failure in result.failures)]
+
+
+def _failed(failure: FailedShare) -> list[str]:
+    note = notes_cell(f"{failure.outcome}: {essential(failure.reason)}")
+    return ["all", "", f"{failure.share:.0%}", *[""] * (len(COLUMNS) - 4), note]
 
 
 def _row(times: LimitedTimes, most: LimitedTimes, no_graph: str) -> list[str]:

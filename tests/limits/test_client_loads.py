@@ -276,7 +276,7 @@ def test_a_failed_share_is_in_the_table_and_the_advice_with_the_essential_words(
     assert (row["SMs of client 1"], row["p99 ms"]) == ("25%", "")
     assert row["notes"] == "failed: client 2: no step: Graph ([exec] error)"
     *_, sentence = sentences(result)
-    assert "a client failed under MPS and 25% of the SMs for client 1. The notes have the reason" in sentence
+    assert "a client failed under MPS and 25% of the SMs for client 1; the notes have the reason" in sentence
     assert Record.from_json({**json_of(record), "schema": 1}).result == result, "the record has the whole reason"
 
 
