@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 from backends.base import Unavailable, Unsupported
 from suites.limits.client_meeting import OTHER_ENDED, meeting_socket, pass_on
@@ -35,13 +36,13 @@ def measure_loads(run: MeasureRun, question: LimitsQuestion) -> tuple[LoadTimes,
     def under_mps() -> None:
         with run.limit_process(None):
             for share in (1.0, *plan.shares):
-                found.extend(_or_failure(PROCESSES, share, lambda share=share: _in_processes(run, question, share)))
+                found.extend(_or_failure(PROCESSES, share, partial(_in_processes, run, question, share)))
 
     def with_green_contexts() -> None:
         for share in plan.shares:
             run.progress(f"two clients with green contexts, {share:.0%} for client 1")
             client = LoadClient(BOTH, share)
-            found.extend(_or_failure(THREADS, share, lambda client=client: _child(run, question, client)))
+            found.extend(_or_failure(THREADS, share, partial(_child, run, question, client)))
 
     found.extend(_refused(PROCESSES, under_mps))
     found.extend(_refused(THREADS, with_green_contexts))
