@@ -11,6 +11,9 @@ UNSAFE = {"Cc", "Cf", "Zl", "Zp", "Cs"}
 _NOT_ASCII = re.compile("[^\x20-\x7e]")
 _LONGEST = 4000
 
+_SOURCE_PLACE = re.compile(r"(?:\b\d+: )?\[\w+\.\w+::[\w:]+\] (?:Error Code \d+: )?")
+_RAISED = re.compile(r"\bthe step in a child process failed: (?:\w+Error: )?")
+
 
 def one_line(text: str, most: int = _LONGEST) -> str:
     """Return `text` on one line of at most `most` characters, without control characters of a terminal.
@@ -19,6 +22,14 @@ def one_line(text: str, most: int = _LONGEST) -> str:
     """
     visible = text if len(text) <= most else f"{text[:most]}… ({len(text) - most} more characters)"
     return _NOT_ASCII.sub(lambda match: _visible(match[0]), visible)
+
+
+def essential(reason: str) -> str:
+    """Return the reason of a failure without places in source files and the numbers of errors.
+
+    "1: [runner.cpp::execute::764] Error Code 1: no memory" is "no memory".
+    """
+    return _SOURCE_PLACE.sub("", _RAISED.sub("", reason))
 
 
 def _visible(character: str) -> str:

@@ -15,7 +15,7 @@ from suites.latency.tables import latency_tables
 from suites.records.record import Record, read_record, write_record
 from suites.tables.markdown import markdown
 from suites.tables.write_tables import write_tables
-from suites.text import cell_text, one_line, without_html
+from suites.text import cell_text, essential, one_line, without_html
 
 NASTY = (
     "\x1b]0;title\x07\x1b[31mred\n## heading\r\n| a | b |\u202e<script>alert(1)</script>![x](http://x/y) \u2028# more"
@@ -88,3 +88,17 @@ def test_texts_of_a_worker_are_shown_as_plain_text() -> None:
     lines = shown.getvalue().splitlines()
     assert len(lines) == 4  # the start, the stage, the end and the message
     assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("the step in a child process failed: RuntimeError: no step: 1: [runner.cpp::execute::764] Error Code 1: Graph "
+         "([exec] error); 1: [checkMacros.cpp::catchCudaError::203] Error Code 1: Cuda Runtime (invalid argument)",
+         "no step: Graph ([exec] error); Cuda Runtime (invalid argument)"),
+        ("[builder.cpp::build::12] no memory", "no memory"),
+        ("batch=[1,32] is too large: 1: see [docs]", "batch=[1,32] is too large: 1: see [docs]"),
+    ],
+)  # fmt: skip
+def test_the_essential_words_of_a_reason(reason: str, words: str) -> None:
+    assert essential(reason) == words

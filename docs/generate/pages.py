@@ -10,6 +10,7 @@ from docs.generate.bars import bar_chart
 from docs.generate.choices import choice_example, nearest_example
 from docs.generate.columns import column_table
 from docs.generate.families import family_table
+from docs.generate.limits import client_load_table, client_table, share_table
 from docs.generate.loads import capacity_example, load_table
 from docs.generate.recipes import recipe_plot
 from docs.generate.reference import reference_page
@@ -21,11 +22,14 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "demo": demo_table,
     "choose": choice_example,
     "capacity": capacity_example,
+    "clients": client_table,
+    "clientloads": client_load_table,
     "columns": column_table,
     "families": family_table,
     "loads": load_table,
     "nearest": nearest_example,
     "machines": machine_index,
+    "shares": share_table,
 }
 """Generators of the text between `<!-- NAME: generated -->` and `<!-- end -->` in handwritten pages."""
 
@@ -36,6 +40,7 @@ PAGES_WITH_BLOCKS = (
     "docs/guides/choose.md",
     "docs/guides/cpu.md",
     "docs/guides/data_out.md",
+    "docs/guides/limits.md",
     "docs/guides/serving.md",
     "results/README.md",
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from suites.limits.result import ALONE, PROCESSES, SLICES, ClientTimes, LimitedTimes, LimitsResult, LoadTimes
+from suites.records.record import FAILED
 from suites.tables.markdown import digits
 
 SLOWER = 0.1
@@ -13,11 +14,15 @@ SLOWER = 0.1
 LEAST = 0.05
 """Smaller changes by a limit count as none."""
 
+REMEDIES = "docs/guides/limits.md has remedies."
+
 
 def sentences(result: LimitsResult) -> Iterator[str]:
     """Yield one sentence for each shape, one for engines built under a limit, and one for each kind of clients."""
     for batch, sequence in result.shapes:
         yield f"{batch}x{sequence}: {_smallest_share(result.at(batch, sequence))}"
+    if result.failures:
+        yield _failed_shares(result)
     free, limited = result.pair(False), result.pair(True)
     if free and limited:
         yield _two_clients(free, limited)
@@ -26,6 +31,8 @@ def sentences(result: LimitsResult) -> Iterator[str]:
     loads = [times for times in result.loads if times.latency]
     if loads and loads[0].sharing == ALONE:
         yield _loads(loads[0], loads[1:])
+    if failed := [times for times in result.loads if times.outcome == FAILED and times.sharing]:
+        yield _failed(failed)
 
 
 def _smallest_share(measured: Sequence[LimitedTimes]) -> str:
@@ -52,6 +59,14 @@ def _smallest_share(measured: Sequence[LimitedTimes]) -> str:
 def place(times: LimitedTimes) -> str:
     """Return the share of a row, with the number of SMs if it is known."""
     return f"{times.share:.0%} of the SMs" + (f" ({times.units} of {times.total})" if times.total else "")
+
+
+def _failed_shares(result: LimitsResult) -> str:
+    """Name the shares at which the engine built on all SMs has no times, and those with an engine of their own."""
+    shares = ", ".join(f"{failure.share:.0%}" for failure in result.failures)
+    own = ", ".join(f"{share:.0%}" for share in sorted({times.share for times in result.engines_alone()}))
+    remedy = f"At {own}, an engine built there runs." if own else REMEDIES
+    return f"The engine built on all SMs has no times on {shares} of the SMs; the notes have the reason. {remedy}"
 
 
 def _two_clients(free: Sequence[ClientTimes], limited: Sequence[ClientTimes]) -> str:
@@ -86,19 +101,34 @@ def _engines(pairs: Sequence[tuple[LimitedTimes, LimitedTimes]]) -> str:
 
 
 def _loads(alone: LoadTimes, shared: Sequence[LoadTimes]) -> str:
-    """Name the kind of sharing with the shortest p99 of client 1, and its cost for client 2."""
-    best = min(shared, key=lambda times: times.p99_ms)
-    others = "; ".join(_load(times, alone) for times in shared if times is not best and times.sharing == SLICES)
-    return (
-        f"Two clients with loads: for the shortest p99 of client 1, share {_load(best, alone)}"
-        f"{f'; {others}' if others else ''}. Alone, client 1 has a p99 of {digits(alone.p99_ms)} ms."
-    )
+    """Name the kinds of sharing with the shortest p99 of client 1 and with the most throughput of client 2."""
+    best, most = min(shared, key=lambda times: times.p99_ms), max(shared, key=lambda times: times.sequences_per_s)
+    slices = next((times for times in shared if times.sharing == SLICES), best)
+    found = [f"the shortest p99 of client 1 is {_load(best, alone)}."]
+    if most is not best:
+        found.append(f"Client 2 keeps the most throughput {_kind(most)}: {_kept(most, alone)}, with a p99 of client 1 "
+                     f"of {digits(most.p99_ms)} ms.")  # fmt: skip
+    if slices not in (best, most):
+        found.append(f"Without any setting, the p99 is {_load(slices, alone)}.")
+    return f"Two clients with loads: {' '.join(found)} Alone, client 1 has a p99 of {digits(alone.p99_ms)} ms."
+
+
+def _failed(failed: Sequence[LoadTimes]) -> str:
+    """Name the kinds of sharing at which a client failed."""
+    kinds = ", ".join(dict.fromkeys(_kind(times) for times in failed))
+    return f"Two clients with loads: a client failed {kinds}; the notes have the reason. {REMEDIES}"
 
 
 def _load(times: LoadTimes, alone: LoadTimes) -> str:
-    kind = {SLICES: "by time slices", PROCESSES: "under MPS"}.get(times.sharing, f"with {times.sharing}")
-    share = f" with {times.share:.0%} for client 1" if 0 < times.share < 1 else ""
-    return (
-        f"{kind}{share} ({digits(times.p99_ms)} ms, and client 2 keeps "
-        f"{times.sequences_per_s / alone.sequences_per_s:.0%} of its throughput)"
-    )
+    return f"{digits(times.p99_ms)} ms {_kind(times)}; client 2 keeps {_kept(times, alone)} of its throughput then"
+
+
+def _kept(times: LoadTimes, alone: LoadTimes) -> str:
+    return f"{times.sequences_per_s / alone.sequences_per_s:.0%}"
+
+
+def _kind(times: LoadTimes) -> str:
+    kind = {SLICES: "with time slices", PROCESSES: "under MPS"}.get(times.sharing, f"with {times.sharing}")
+    if times.share:
+        return kind + (f" and {times.share:.0%} of the SMs for client 1" if times.share < 1 else " without limits")
+    return kind

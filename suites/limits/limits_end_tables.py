@@ -23,7 +23,7 @@ ENGINE_COLUMNS = (Column("batch", right=True), Column("seq", right=True), Column
                   Column("change", right=True), Column("notes"))  # fmt: skip
 
 CLIENT_COLUMNS = (Column("client", right=True), Column("batch", right=True), Column("seq", right=True),
-                  Column("SMs", right=True), Column("graph"), Column("alone p99 ms", right=True),
+                  Column("SMs", right=True), Column("alone p99 ms", right=True),
                   Column("together p99 ms", right=True), Column("seq/s", right=True), Column("notes"))  # fmt: skip
 
 SHARING_COLUMNS = (Column("sharing"), Column("SMs of client 1", right=True), Column("p50 ms", right=True),
@@ -51,9 +51,7 @@ def limits_end_tables(scope: RunScope) -> list[EndTable]:
 
 def _clients(result: LimitsResult) -> list[EndTable]:
     """Return the table of two clients without a limit and with half of the SMs each; none without clients."""
-    lines = [
-        _noted([*row[:3], _given(row[3]), row[4], row[6], row[8], row[10]], row[-1]) for row in client_rows(result)
-    ]
+    lines = [_noted([*row[:3], _given(row[3]), row[6], row[7], row[9]], row[-1]) for row in client_rows(result)]
     title = "two clients in one process, alone and together"
     return [EndTable([title], CLIENT_COLUMNS, [Group("", lines)])] if lines else []
 

@@ -6,9 +6,10 @@ of MPS or not.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 from backends.base import Unavailable, Unsupported
 from suites.limits.client_meeting import OTHER_ENDED, meeting_socket, pass_on
@@ -21,7 +22,9 @@ from suites.records.record import FAILED, UNAVAILABLE, UNSUPPORTED
 
 
 def measure_loads(run: MeasureRun, question: LimitsQuestion) -> tuple[LoadTimes, ...]:
-    """Return the times for each kind of sharing. A kind that this machine does not have is named with its reason.
+    """Return the times for each kind of sharing.
+
+    A kind that this machine does not have is named with its reason, and so is a share at which a client fails.
 
     Raises:
         RuntimeError: a client without a limit failed.
@@ -33,12 +36,13 @@ def measure_loads(run: MeasureRun, question: LimitsQuestion) -> tuple[LoadTimes,
     def under_mps() -> None:
         with run.limit_process(None):
             for share in (1.0, *plan.shares):
-                found.extend(_in_processes(run, question, share))
+                found.extend(_or_failure(PROCESSES, share, partial(_in_processes, run, question, share)))
 
     def with_green_contexts() -> None:
         for share in plan.shares:
             run.progress(f"two clients with green contexts, {share:.0%} for client 1")
-            found.extend(_child(run, question, LoadClient(BOTH, share)))
+            client = LoadClient(BOTH, share)
+            found.extend(_or_failure(THREADS, share, partial(_child, run, question, client)))
 
     found.extend(_refused(PROCESSES, under_mps))
     found.extend(_refused(THREADS, with_green_contexts))
@@ -47,12 +51,29 @@ def measure_loads(run: MeasureRun, question: LimitsQuestion) -> tuple[LoadTimes,
 
 def _refused(sharing: str, work: Callable[[], None]) -> list[LoadTimes]:
     """Run `work`. Return its reason if it does not end well."""
-    outcomes = {Unavailable: UNAVAILABLE, Unsupported: UNSUPPORTED}
     try:
         work()
     except (Unavailable, Unsupported, RuntimeError) as error:
-        return [LoadTimes(sharing, outcome=outcomes.get(type(error), FAILED), reason=str(error).partition("\n")[0])]
+        return [_failure(sharing, 0.0, error)]
     return []
+
+
+def _or_failure(sharing: str, share: float, work: Callable[[], Sequence[LoadTimes]]) -> Sequence[LoadTimes]:
+    """Return the times of one share, or the reason why it failed: the other shares may work.
+
+    Raises:
+        Unavailable, Unsupported: the machine or the backend does not have this kind of sharing.
+    """
+    try:
+        return work()
+    except RuntimeError as error:
+        return [_failure(sharing, share, error)]
+
+
+def _failure(sharing: str, share: float, error: Exception) -> LoadTimes:
+    outcomes = {Unavailable: UNAVAILABLE, Unsupported: UNSUPPORTED}
+    reason = str(error).partition("\n")[0]
+    return LoadTimes(sharing, share, outcome=outcomes.get(type(error), FAILED), reason=reason)
 
 
 def _in_processes(run: MeasureRun, question: LimitsQuestion, share: float) -> list[LoadTimes]:
@@ -67,8 +88,11 @@ def _in_processes(run: MeasureRun, question: LimitsQuestion, share: float) -> li
         futures = [pool.submit(_child, run, question, client) for client in clients]
         pass_on(listener, COUNT, lambda: any(future.done() for future in futures))
         listener.close()
-        errors = [error for future in futures if (error := future.exception()) is not None]
-    for error in sorted(errors, key=lambda error: OTHER_ENDED in str(error)):
+        errors = {client.number: error for client, future in zip(clients, futures, strict=True)
+                  if (error := future.exception()) is not None}  # fmt: skip
+    for number, error in sorted(errors.items(), key=lambda item: OTHER_ENDED in str(item[1])):
+        if isinstance(error, RuntimeError):
+            raise RuntimeError(f"client {number}: {error}") from error
         raise error
     names = (PROCESSES,) if share else (ALONE, SLICES)
     pairs = zip(names, *(future.result() for future in futures), strict=True)

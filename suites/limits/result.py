@@ -118,6 +118,15 @@ class EngineBuild(Part):
     reason: str = optional("")
 
 
+@dataclass(frozen=True)
+class FailedShare(Part):
+    """Share at which no step of the engine for the whole device could be measured, with the reason."""
+
+    share: float
+    outcome: str
+    reason: str
+
+
 ALONE, SLICES, PROCESSES, THREADS = "alone", "time slices", "MPS", "green contexts"
 """How two clients share the device: not at all, by time slices of two processes, two processes under MPS, or two
 threads of one process with a green context each."""
@@ -164,6 +173,7 @@ class LimitsResult(Result):
         clients: two clients without a limit, and the same two with half of the compute units each; may be empty.
         builds: the engine for the whole device, and one for each share; may be empty.
         loads: two clients with loads, for each kind of sharing; may be empty.
+        failures: shares without times, if each share has a process of its own; may be empty.
     """
 
     method: str
@@ -171,6 +181,7 @@ class LimitsResult(Result):
     clients: tuple[ClientTimes, ...] = optional(())
     builds: tuple[EngineBuild, ...] = optional(())
     loads: tuple[LoadTimes, ...] = optional(())
+    failures: tuple[FailedShare, ...] = optional(())
 
     def at(self, batch: int, sequence: int) -> list[LimitedTimes]:
         """Return the times of a shape in the engine for the whole device, by ascending share; plain steps before CUDA
@@ -185,6 +196,11 @@ class LimitsResult(Result):
         whole = [times for batch, sequence in self.shapes for times in self.at(batch, sequence)]
         keys = [(times.batch, times.sequence, times.share, times.cuda_graph) for times in whole]
         return [(times, built[key]) for times, key in zip(whole, keys, strict=True) if key in built]
+
+    def engines_alone(self) -> list[LimitedTimes]:
+        """Return the times of engines built on a share at which the engine for the whole device has none."""
+        paired = {id(own) for _, own in self.engine_pairs()}
+        return [times for times in self.times if times.built_share and id(times) not in paired]
 
     @property
     def shapes(self) -> list[tuple[int, int]]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from backends.compute_share import BuildLimit
-from suites.limits.result import RESULT, EngineBuild, LimitsResult, LoadTimes
+from suites.limits.result import RESULT, EngineBuild, FailedShare, LimitsResult, LoadTimes
 from suites.suite import CELL, BuildRound, Question, Result, SuiteDescription
 
 LATENCY, THROUGHPUT, BOTH = 1, 2, 0
@@ -76,6 +76,8 @@ class LimitsRound:
 class LimitsQuestion(Question):
     """Green contexts measure all shares in one process. MPS limits a whole process, so each share is a round.
 
+    The largest share is first. If it fails, the cell fails; a smaller share that fails has its reason in the result.
+
     Attributes:
         method: name of a LimitMethod.
         shares: of the compute units, ascending.
@@ -96,7 +98,7 @@ class LimitsQuestion(Question):
 
     @property
     def rounds(self) -> tuple[LimitsRound, ...]:
-        steps = tuple((share,) for share in self.shares) if self.limits_process else (self.shares,)
+        steps = tuple((share,) for share in reversed(self.shares)) if self.limits_process else (self.shares,)
         limited = [share for share in self.shares if self.builds and share < 1]
         return (
             *(LimitsRound(shares) for shares in steps),
@@ -132,12 +134,14 @@ class LimitsQuestion(Question):
         return BuildRound({}, (), CELL, title, BuildLimit(self.method, share) if share else None)
 
     def failed(self, outcome: str, reason: str) -> Result | None:
-        """Return a result for a round with an engine of its own, or with two processes."""
+        """Return a result for each round but the first one."""
         share = self.round.built_share
         if share:
             return LimitsResult(self.method, (), builds=(EngineBuild(share, outcome=outcome, reason=reason),))
         if self.round.loads:
             return LimitsResult(self.method, (), loads=(LoadTimes("", outcome=outcome, reason=reason),))
+        if self.number:
+            return LimitsResult(self.method, (), failures=(FailedShare(self.round.shares[0], outcome, reason),))
         return None
 
 
@@ -151,6 +155,7 @@ def joined(results: Sequence[Result]) -> Result:
         times=tuple(times for result in found for times in result.times),
         builds=tuple(_compared(build, first) for _, build in sorted(builds.items())),
         loads=tuple(times for result in found for times in result.loads),
+        failures=tuple(failure for result in reversed(found) for failure in result.failures),
     )
 
 

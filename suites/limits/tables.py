@@ -6,19 +6,25 @@ from collections.abc import Iterable, Sequence
 
 from suites.limits import engine_tables, sharing_tables
 from suites.limits.limits_advice import sentences
-from suites.limits.result import ClientTimes, LimitedTimes, LimitsResult, percentile_ms
+from suites.limits.result import ClientTimes, FailedShare, LimitedTimes, LimitsResult, percentile_ms
 from suites.records.record import Record
 from suites.tables.markdown import by_machine, digits, fitted, notes_cell, wrapped
 from suites.tables.record_sections import record_section
 from suites.tables.table import Table
+from suites.text import essential
 
 COLUMNS = ("batch", "seq", "share", "SMs", "graph", "p50 ms", "p99 ms", "seq/s", "time", "notes")
 
-CLIENT_COLUMNS = ("client", "batch", "seq", "SMs", "graph", "alone p50 ms", "alone p99 ms", "together p50 ms",
+CLIENT_COLUMNS = ("client", "batch", "seq", "SMs", "alone p50 ms", "together p50 ms", "alone p99 ms",
                   "together p99 ms", "change", "seq/s", "notes")  # fmt: skip
 
+CLIENT_TITLE = "Two clients in one process that run steps back to back, alone and together:"
+
 STEPS = """\
-Time of a step on a share of the SMs of the GPU, by a green context or by MPS.
+The sentences below the heading of a backend say which share is enough, and how clients should share the GPU.
+
+**A step on a share of the SMs.** A green context or MPS gives a session only some of the SMs of the GPU; nothing else
+runs. The table shows how much slower a step is on fewer SMs.
 
 - **share**: requested share of the SMs.
 - **SMs**: SMs that the GPU gave, and those that it has. A GPU gives SMs in groups, so it may give more than requested.
@@ -26,18 +32,19 @@ Time of a step on a share of the SMs of the GPU, by a green context or by MPS.
 - **graph**: whether each step replays a CUDA graph.
 - **p50 ms, p99 ms**: percentiles of the host time of a step until its output is ready.
 - **seq/s**: sequences per second of steps back to back.
-- **time**: p50, as a multiple of that on the largest share.
-- **notes**: times that were not steady after the warm-up, or why there is no CUDA graph.
+- **time**: p50, as a multiple of that on the largest share with the same *graph*.
+- **notes**: times that were not steady after the warm-up, why there is no CUDA graph, or why a share failed.
 
-Two clients are sessions of the same engine in two threads of one process. Client 1 has the smallest shape, client 2 the
-largest.
+**Two clients.** Two sessions of the same engine run steps in two threads of one process. Client 1 has the smallest
+shape, client 2 the largest. Both first use all SMs, then each client has its own half.
 
-- **SMs**: of the client, from a green context; "all" without a limit. Halves are rounded down to groups of SMs.
+- **SMs**: of the client, from a green context; *all* without a limit. Halves are rounded down to groups of SMs, so a
+  client may have less than half.
 - **alone, together**: times while the other client waits, and while it runs steps too. The threads share Python's lock,
   so a step without a CUDA graph may also wait for the other thread.
-- **change**: of the p50 together against the p50 alone.
+- **change**: of the p99 together against the p99 alone.
 - **seq/s**: sequences per second of the client while both run. Each client waits for a step before it starts the next.
-- **notes**: says if a client has less than half of the SMs because the GPU gives them in groups."""
+- **notes**: steps without a CUDA graph."""
 
 LEGEND = f"{STEPS}\n\n{engine_tables.LEGEND}\n\n{sharing_tables.LEGEND}"
 
@@ -54,15 +61,16 @@ def _section(records: Sequence[Record]) -> str:
 def _part(record: Record) -> list[str]:
     result = record.result
     assert isinstance(result, LimitsResult)
-    lines = [fitted(COLUMNS, rows_of(record, result), 4), ""]
+    lines = [*(wrapped(f"- {sentence}", "  ") for sentence in sentences(result)), ""]
+    lines += ["A step on a share of the SMs, alone on the GPU:", "", fitted(COLUMNS, rows_of(record, result), 4), ""]
+    lines += engine_tables.engine_lines(result)
     if result.clients:
-        lines += ["Two clients:", "", fitted(CLIENT_COLUMNS, client_rows(result), 4), ""]
-    lines += [*engine_tables.engine_lines(result), *sharing_tables.sharing_lines(result)]
-    return [*lines, *(wrapped(f"- {sentence}", "  ") for sentence in sentences(result))]
+        lines += [CLIENT_TITLE, "", fitted(CLIENT_COLUMNS, client_rows(result), 4), ""]
+    return [*lines, *sharing_tables.sharing_lines(result)][:-1]
 
 
 def rows_of(record: Record, result: LimitsResult) -> list[list[str]]:
-    """Return a row for each shape, share and CUDA graph setting."""
+    """Return a row for each shape, share and CUDA graph setting, and for each share that failed."""
     rows = []
     for batch, sequence in result.shapes:
         measured = result.at(batch, sequence)
@@ -71,7 +79,12 @@ def rows_of(record: Record, result: LimitsResult) -> list[list[str]]:
         for times in measured:
             most = [each for each in measured if each.cuda_graph is times.cuda_graph][-1]
             rows.append(_row(times, most, no_graph))
-    return rows
+    return [*rows, *(_failed(failure) for failure in result.failures)]
+
+
+def _failed(failure: FailedShare) -> list[str]:
+    note = notes_cell(f"{failure.outcome}: {essential(failure.reason)}")
+    return ["all", "", f"{failure.share:.0%}", *[""] * (len(COLUMNS) - 4), note]
 
 
 def _row(times: LimitedTimes, most: LimitedTimes, no_graph: str) -> list[str]:
@@ -95,20 +108,19 @@ def client_rows(result: LimitsResult) -> list[list[str]]:
 
 
 def _client(times: ClientTimes) -> list[str]:
-    alone, together = (percentile_ms(samples, 50) for samples in (times.alone, times.together))
+    alone, together = percentile_ms(times.alone, 99), times.together_p99_ms
     return [
         str(times.client),
         str(times.batch),
         str(times.sequence),
         _units(times.units, times.total) or "all",
-        "yes" if times.cuda_graph else "no",
+        digits(percentile_ms(times.alone, 50)),
+        digits(percentile_ms(times.together, 50)),
         digits(alone),
-        digits(percentile_ms(times.alone, 99)),
         digits(together),
-        digits(times.together_p99_ms),
         f"{together / alone - 1:+.0%}",
         digits(times.sequences_per_s),
-        notes_cell("" if 2 * times.units == times.total else "less than half, by the groups of this GPU"),
+        notes_cell("" if times.cuda_graph else "no CUDA graph"),
     ]
 
 

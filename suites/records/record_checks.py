@@ -189,7 +189,8 @@ SCORES: Mapping[str, Check] = {
                       {"idle_ns": whole}),
     "launch": fields({"times": each(_LAUNCH, 1)}),
     "limits": fields({"method": text, "times": each(_LIMITED, 1)}, 
-                     {"clients": each(_CLIENT), "builds": each(_LIMITED_BUILD), "loads": each(_SHARED)}),
+                     {"clients": each(_CLIENT), "builds": each(_LIMITED_BUILD), "loads": each(_SHARED),
+                      "failures": each(fields({"share": number, "outcome": text, "reason": text}))}),
     "layers": fields({"layers": each(_LAYER), "threshold": number, "first": text}),
     "search": fields(
         {"held": is_a("a list of parts or null", lambda value: value is None or isinstance(value, list)),

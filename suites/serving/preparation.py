@@ -17,8 +17,17 @@ from suites.serving.batch_policy import BatchPolicy
 from suites.serving.length_groups import WINDOW, similar_requests
 from suites.serving.request_texts import RequestTexts
 
-DRAWS = 32
+DRAWS = 256
 """Batches that are drawn for each number of requests."""
+
+FULL_DRAWS = 4000
+"""Batches that are drawn for the largest number of requests.
+
+Under a high load most batches are full, and no smaller batch has as many tokens. A packed batch with a rare number of
+tokens needs a graph too: without one it takes several times as long, and delays all requests behind it."""
+
+GROUPED_DRAWS = 32
+"""Batches of requests of similar lengths that are drawn for each number of requests."""
 
 MOST = 512
 """Most different batches that are prepared, the most frequent ones."""
@@ -75,9 +84,10 @@ class Preparation:
         yield from ([text] for text in {lengths[text]: text for text in texts}.values())
         generator = np.random.default_rng(0)
         for size in range(2, self.policy.most_requests + 1):
-            for drawn in generator.choice(texts, (DRAWS, size)).tolist():
+            draws = FULL_DRAWS if size == self.policy.most_requests else DRAWS
+            for drawn in generator.choice(texts, (draws, size)).tolist():
                 yield drawn[: self.policy.fitting(lengths[text] for text in drawn)]
-            for drawn in generator.choice(texts, (DRAWS if self.policy.grouped else 0, WINDOW * size)).tolist():
+            for drawn in generator.choice(texts, (GROUPED_DRAWS if self.policy.grouped else 0, WINDOW * size)).tolist():
                 chosen = similar_requests([lengths[text] for text in drawn], replace(self.policy, most_requests=size))
                 yield [drawn[place] for place in chosen]
 

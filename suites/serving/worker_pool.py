@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from backends.base import Opening, Session, opened_session
 from suites.measuring.clock import Clock
 from suites.serving.arrivals import Arrived
+from suites.serving.finished_queue import FinishedQueue
 from suites.serving.workers import Finished, Runner
 
 
@@ -27,7 +28,7 @@ class WorkerPool:
         """
         self._count, self._opened = count, opened
         self._batches: queue.SimpleQueue[Sequence[Arrived] | None] = queue.SimpleQueue()
-        self._results: queue.SimpleQueue[list[Finished] | Exception] = queue.SimpleQueue()
+        self._results = FinishedQueue[list[Finished] | Exception]()
         self._threads: list[threading.Thread] = []
         self._clock: Clock | None = None
         self.busy = 0
@@ -43,7 +44,7 @@ class WorkerPool:
                 # One after another: vendors' libraries may not open two sessions at the same time.
                 self._threads.append(threading.Thread(target=self._work, args=(number,), daemon=True))
                 self._threads[-1].start()
-                self._result(self._results.get())
+                self._results_of(self._results.take(None))
             stack.pop_all()
         return self
 
@@ -56,16 +57,10 @@ class WorkerPool:
 
     def wait(self, until: int | None) -> list[Finished]:
         assert self._clock is not None
-        timeout = None if until is None else max(0, until - self._clock.now()) / 1e9
-        try:
-            finished = self._result(self._results.get(timeout=timeout))
-            self.busy -= 1
-            while not self._results.empty():
-                finished = finished + self._result(self._results.get())
-                self.busy -= 1
-        except queue.Empty:
-            return []
-        return finished
+        seconds = None if until is None else (until - self._clock.now()) / 1e9
+        batches = self._results.take(seconds)
+        self.busy -= len(batches)
+        return self._results_of(batches)
 
     def _work(self, number: int) -> None:
         try:
@@ -78,10 +73,13 @@ class WorkerPool:
             traceback.print_exc()
             self._results.put(error)
 
-    def _result(self, result: list[Finished] | Exception) -> list[Finished]:
-        if isinstance(result, Exception):
-            raise result
-        return result
+    def _results_of(self, results: Sequence[list[Finished] | Exception]) -> list[Finished]:
+        finished: list[Finished] = []
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+            finished += result
+        return finished
 
     def _stop(self) -> None:
         for _ in self._threads:

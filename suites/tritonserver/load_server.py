@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import queue
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from backends.base import Array
 from suites.measuring.clock import Clock
 from suites.serving.arrivals import Arrived, Load
+from suites.serving.finished_queue import FinishedQueue
 from suites.serving.serving_loop import Served, Server
 from suites.serving.workers import Finished
 from suites.tritonserver.answers import AnswerCheck
@@ -38,7 +38,7 @@ class RemoteWorkers:
     rejected: int = 0
     first_error: str = ""
     busy: int = 0
-    _finished: queue.SimpleQueue[Finished] = field(default_factory=queue.SimpleQueue)
+    _finished: FinishedQueue[Finished] = field(default_factory=FinishedQueue)
 
     @property
     def idle(self) -> int:
@@ -57,18 +57,13 @@ class RemoteWorkers:
         self.client.send(request.text, done)
 
     def wait(self, until: int | None) -> list[Finished]:
-        finished: list[Finished] = []
-        while not finished:
-            now = self.clock.now()
-            left = POLL_NS if until is None else min(POLL_NS, until - now)
-            if left <= 0 and self._finished.empty():
+        while not (finished := self._finished.take(0)):
+            left = POLL_NS if until is None else min(POLL_NS, until - self.clock.now())
+            if left <= 0:
                 return []
-            try:
-                finished.append(self._finished.get(timeout=max(left, 0) / 1e9))
-            except queue.Empty:
-                self.alive()
-        while not self._finished.empty():
-            finished.append(self._finished.get())
+            if finished := self._finished.take(left / 1e9):
+                break
+            self.alive()
         self.busy -= len(finished)
         for done in finished:
             if done.error and FULL in done.error:

@@ -21,7 +21,7 @@ from suites.limits.limits_advice import sentences
 from suites.limits.load_processes import measure_loads
 from suites.limits.measure import measure
 from suites.limits.result import ALONE, PROCESSES, SLICES, THREADS, LimitedTimes, LimitsResult, LoadTimes
-from suites.limits.suite import BOTH, LATENCY, LimitsQuestion, LoadPlan
+from suites.limits.suite import BOTH, LATENCY, THROUGHPUT, LimitsQuestion, LoadPlan
 from suites.limits.tables import limits_tables
 from suites.measuring.clock import Effort
 from suites.measuring.measure_run import MeasureRun
@@ -128,6 +128,31 @@ def test_without_mps_or_green_contexts_the_other_kinds_are_measured(error: Excep
     assert last == LoadTimes(THREADS, outcome=outcome, reason="no permission")
 
 
+@pytest.mark.parametrize("failing", [PROCESSES, THREADS])
+def test_a_share_at_which_a_client_fails_does_not_end_the_other_shares(failing: str) -> None:
+    """The client with most SMs fails at the first share."""
+    run = run_of(limited_session)
+
+    def again(question: Question, prefix: Sequence[str]) -> Result | None:
+        assert isinstance(question, LimitsQuestion)
+        assert question.client is not None
+        number, share = question.client.number, question.client.share
+        if (number, share) == ((BOTH, 0.25) if failing == THREADS else (THROUGHPUT, 0.75)):
+            raise RuntimeError("the step in a child process failed: no kernel")
+        return run.again(question, prefix)
+
+    plan = replace(PLAN, shares=(0.25, 0.5))
+    found = measure_loads(replace(run, again=again), replace(QUESTION, loads=plan))
+    assert [(times.sharing, times.share) for times in found] == [
+        (ALONE, 0.0), (SLICES, 0.0), (PROCESSES, 1.0),
+        *((sharing, share) for sharing in (PROCESSES, THREADS) for share in (0.25, 0.5)),
+    ]  # fmt: skip
+    (failed,) = [times for times in found if times.outcome]
+    client = "" if failing == THREADS else "client 2: "
+    reason = f"{client}the step in a child process failed: no kernel"
+    assert failed == LoadTimes(failing, 0.25, outcome="failed", reason=reason)
+
+
 def refused(
     again: Callable[[Question, Sequence[str]], Result | None], question: Question, error: Exception
 ) -> Result | None:
@@ -208,25 +233,30 @@ RESULT = LimitsResult(
 @pytest.mark.parametrize(
     ("shared", "sentence"),
     [
-        (RESULT.loads[1:5], "share with green contexts with 25% for client 1 (1.50 ms, and client 2 keeps 62% of its "
-         "throughput); by time slices (6.00 ms, and client 2 keeps 80% of its throughput)."),
-        (RESULT.loads[1:4], "share under MPS with 25% for client 1 (2.00 ms, and client 2 keeps 50% of its "
-         "throughput); by time slices"),
-        (RESULT.loads[1:3], "share under MPS (4.00 ms, and client 2 keeps 100% of its throughput); by time slices"),
-        (RESULT.loads[1:2], "share by time slices (6.00 ms, and client 2 keeps 80% of its throughput). Alone,"),
+        (RESULT.loads[1:5], "1.50 ms with green contexts and 25% of the SMs for client 1; client 2 keeps 62% of its "
+         "throughput then. Client 2 keeps the most throughput under MPS without limits: 100%, with a p99 of client 1 "
+         "of 4.00 ms. Without any setting, the p99 is 6.00 ms with time slices; client 2 keeps 80% of its throughput "
+         "then."),
+        (RESULT.loads[1:2] + RESULT.loads[3:4], "2.00 ms under MPS and 25% of the SMs for client 1; client 2 keeps 50% "
+         "of its throughput then. Client 2 keeps the most throughput with time slices: 80%, with a p99 of client 1 of "
+         "6.00 ms."),
+        (RESULT.loads[1:3], "4.00 ms under MPS without limits; client 2 keeps 100% of its throughput then. Without any "
+         "setting, the p99 is 6.00 ms with time slices; client 2 keeps 80% of its throughput then."),
+        (RESULT.loads[1:2], "6.00 ms with time slices; client 2 keeps 80% of its throughput then."),
     ],
     ids=["green", "mps", "mps without limits", "slices"],
 )  # fmt: skip
 def test_the_advice_names_the_sharing_with_the_shortest_p99(shared: tuple[LoadTimes, ...], sentence: str) -> None:
     *_, found = sentences(replace(RESULT, loads=(RESULT.loads[0], *shared)))
-    assert found.startswith(f"Two clients with loads: for the shortest p99 of client 1, {sentence}")
-    assert found.endswith("Alone, client 1 has a p99 of 1.00 ms.")
+    assert found == (
+        f"Two clients with loads: the shortest p99 of client 1 is {sentence} Alone, client 1 has a p99 of 1.00 ms."
+    )
 
 
 def test_the_table_compares_each_kind_with_the_clients_alone(make_record: MakeRecord) -> None:
     text = limits_tables([make_record(suite="limits", measurements=(), scores=RESULT)])
-    table = rows(text.partition("Two clients with loads:")[2].partition("\n- ")[0])
-    columns = ("sharing", "SMs of client 1", "p99 / alone", "of alone", "notes")
+    table = rows(text.partition("Two clients with loads: latency of client 1, throughput of client 2:")[2])
+    columns = ("sharing", "SMs of client 1", "p99 / alone", "seq/s / alone", "notes")
     assert [tuple(row[column] for column in columns) for row in table] == [
         ("alone", "all", "1.00x", "100%", ""),
         ("time slices", "all", "6.00x", "80%", "3 requests found a full queue; lower limits.rate"),
@@ -235,6 +265,19 @@ def test_the_table_compares_each_kind_with_the_clients_alone(make_record: MakeRe
         ("green contexts", "25% (33 of 132)", "1.50x", "62%", ""),
         ("MPS", "", "", "", "unavailable: no permission"),
     ]
+
+
+def test_a_failed_share_is_in_the_table_and_the_advice_with_the_essential_words(make_record: MakeRecord) -> None:
+    place = "1: [runner.cpp::executeGraph::764] Error Code 1: "
+    reason = f"client 2: the step in a child process failed: RuntimeError: no step: {place}Graph ([exec] error)"
+    result = replace(RESULT, loads=(*FREE, LoadTimes(PROCESSES, 0.25, outcome="failed", reason=reason)))
+    record = make_record(suite="limits", measurements=(), scores=result)
+    *_, row = rows(limits_tables([record]).partition("Two clients with loads: latency of")[2])
+    assert (row["SMs of client 1"], row["p99 ms"]) == ("25%", "")
+    assert row["notes"] == "failed: client 2: no step: Graph ([exec] error)"
+    *_, sentence = sentences(result)
+    assert "a client failed under MPS and 25% of the SMs for client 1; the notes have the reason" in sentence
+    assert Record.from_json({**json_of(record), "schema": 1}).result == result, "the record has the whole reason"
 
 
 def test_a_record_with_loads_can_be_read_again(make_record: MakeRecord) -> None:
@@ -267,7 +310,7 @@ def test_a_run_measures_two_processes(cli: Cli, tmp_path: Path) -> None:
     assert requests.pop() > 5
     limited = [times for times in record.result.loads if times.share == 0.5]
     assert min(min(times.steps) for times in limited) >= 2_000_000
-    assert "Two clients with loads: for the shortest p99 of client 1, share " in " ".join(done.stdout.split())
+    assert "Two clients with loads: the shortest p99 of client 1 is " in " ".join(done.stdout.split())
     assert "Two clients with loads:" in table_in(tmp_path / "results", "limits").read_text(encoding="utf-8")
 
 

@@ -40,7 +40,7 @@ def rounds(question: LimitsQuestion) -> list[LimitsQuestion]:
     ("method", "expected"),
     [
         ("green", [((0.25, 0.5, 1.0), 0.0), ((0.25,), 0.25), ((0.5,), 0.5)]),
-        ("mps", [((0.25,), 0.0), ((0.5,), 0.0), ((1.0,), 0.0), ((0.25,), 0.25), ((0.5,), 0.5)]),
+        ("mps", [((1.0,), 0.0), ((0.5,), 0.0), ((0.25,), 0.0), ((0.25,), 0.25), ((0.5,), 0.5)]),
     ],
 )
 def test_each_share_below_1_has_a_round_with_an_engine_of_its_own(
@@ -67,6 +67,29 @@ def test_a_failed_build_is_in_the_result_and_the_first_round_fails_the_cell() ->
     assert first.failed("failed", "why") is None
     expected = LimitsResult("green", (), builds=(EngineBuild(0.25, outcome="failed", reason="why"),))
     assert limited.failed("failed", "why") == expected
+
+
+def test_a_share_of_mps_that_fails_keeps_the_other_shares_and_the_engine_built_on_it(make_record: MakeRecord) -> None:
+    """TensorRT 8.6 failed on a share of MPS with an engine that was built on all SMs."""
+    question = replace(GREEN, method="mps")
+    first, second, *_ = rounds(question)
+    assert first.failed("failed", "why") is None
+    failed = second.failed("failed", "no step: 1: [runner.cpp::run::7] Error Code 1: Graph (error)")
+    assert isinstance(failed, LimitsResult)
+    (failure,) = failed.failures
+    assert failure.share == 0.5
+    own = LimitsResult("mps", (times(0.5, 3, 0.5),), builds=(EngineBuild(0.5, 8.0, "q"),))
+    result = joined([LimitsResult("mps", (times(1, 1),), builds=(EngineBuild(0.0, 9.0, "p"),)), failed, own])
+    assert isinstance(result, LimitsResult)
+    record = make_record(suite="limits", measurements=(), scores=result)
+    assert Record.from_json({**json_of(record), "schema": 1}).result == result
+    text = limits_tables([record])
+    steps, _, engines = text.partition("Engines built under a limit:")
+    *_, row = rows(steps)
+    assert (row["share"], row["p50 ms"], row["notes"]) == ("50%", "", "failed: no step: Graph (error)")
+    (row,) = rows(engines.partition("| built on")[0])
+    assert (row["share"], row["share p50 ms"], row.get("change", "")) == ("50%", "3.00", "")
+    assert "At 50%, an engine built there runs." in " ".join(text.split())
 
 
 @pytest.mark.parametrize(
@@ -149,7 +172,7 @@ def test_the_tables_have_both_engines_and_the_reason_of_a_failed_build(make_reco
         "3.00",
         "-25%",
     )
-    table = rows("| built on" + of_builds.partition("\n- ")[0])
+    table = rows("| built on" + of_builds)
     assert [(row["built on"], row["build s"], row["other tactics"], row["notes"]) for row in table] == [
         ("all SMs", "9.50", "", ""), ("25%", "8.00", "2", ""), ("50%", "", "", "unavailable: why")
     ]  # fmt: skip

@@ -16,6 +16,7 @@ from backends.null_ import null
 from backends.null_.null import Costs, NullSession
 from suites.measuring.clock import Effort, HostClock
 from suites.measuring.cpu_load import CpuLoad, CpuReading
+from suites.serving import preparation
 from suites.serving.arrivals import Arrived, ClosedLoop, OpenLoop
 from suites.serving.batch_policy import BatchPolicy
 from suites.serving.length_groups import similar_requests
@@ -439,6 +440,27 @@ def test_graphs_of_the_shapes_that_occur_are_captured(
     served = server.serve(load([0, 10, 10, 20, 20, 20], [1, 3, 2, 3, 0, 1]))
     assert dict(served.batches) == {1: 1, 2: 1, 3: 1}
     assert served.replayed == 3
+
+
+def test_almost_every_full_packed_batch_has_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(1)
+    lengths = np.clip(generator.lognormal(2.6, 0.5, 400).astype(int), 4, 64).tolist()
+    texts = RequestTexts.of([range(length) for length in lengths], 0, ("input_ids", "attention_mask"))
+    policy, built = BatchPolicy(most_requests=32, packed=True, multiple=32), (Shape(32, 32), Shape(32, 64))
+    prepared = set()
+
+    def prepare(_: Session, feeds: Feeds, graph: bool) -> None:
+        shape = Shape(*feeds["input_ids"].shape)
+        assert graph
+        prepared.add((shape, min(-(-int(feeds["attention_mask"].sum()) // 32) * 32, shape.batch * shape.sequence)))
+
+    monkeypatch.setattr(preparation, "prepare", prepare)
+    Preparation(texts, policy, built, graph=True, seconds=0.0).prepare(NullSession("ok", Costs()), VirtualClock())
+    batches = generator.choice(400, (5000, 32)).tolist()
+    kinds = [
+        (shape, texts.computed(batch, shape, policy)) for batch in batches for shape in [texts.shape(batch, built)]
+    ]
+    assert sum(kind not in prepared for kind in kinds) <= 10
 
 
 def test_batches_are_prepared_without_graphs_until_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:

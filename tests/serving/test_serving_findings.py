@@ -12,6 +12,7 @@ from suites.deploying.batching_rules import rules_for
 from suites.exporting.find_record import find_record
 from suites.serving.load_summary import Configuration
 from suites.serving.other_processes import disturbed_loads
+from suites.serving.result import SATURATED
 from suites.tables.markdown import digits
 
 FIVE, TEN = (5.0, 99.0), (10.0, 99.0)
@@ -130,6 +131,13 @@ def test_stalls_decide_about_some_loads() -> None:
     assert missed < row.load(TEN)
     written = f"missed 10 ms twice at {digits(missed)} requests/s and met it at {digits(row.load(TEN))}"
     assert written in FINDINGS
+
+
+def test_some_packed_batches_had_no_graph() -> None:
+    full = [row.result.points[0] for row in ROWS if row.packed and not row.single]
+    assert {point.purpose for point in full} == {SATURATED}
+    shares = sorted(point.replayed / sum(point.batches.values()) for point in full)
+    assert f"{shares[0]:.1%} to {shares[-1]:.1%} of the packed batches replayed" in FINDINGS
 
 
 def test_int8_of_onnxruntime_reaches_no_bound() -> None:
