@@ -128,7 +128,7 @@ def test_links_have_targets(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-MADE = ("latency", "kernels", "accuracy", "recipes", "switching", "gpu_and_request")
+MADE = ("latency", "kernels", "accuracy", "recipes", "switching", "gpu_and_request", "limits")
 
 
 @pytest.mark.parametrize(("file", "least"), [(ROOT / "docs" / "findings.md", 40), *((file, 12) for file in FINDINGS)])

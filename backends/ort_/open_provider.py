@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -77,9 +78,7 @@ def _plugin_device(facts: ProviderFacts, device: int) -> onnxruntime.OrtEpDevice
 
     wanted = "GPU" if facts.device == "cuda" else "CPU"
     try:
-        library = import_module(facts.plugin).get_library_path()
-        if not any(found.ep_name == facts.name for found in onnxruntime.get_ep_devices()):
-            onnxruntime.register_execution_provider_library(facts.name, str(library))
+        _register(facts.name, facts.plugin)
     except Exception as error:  # the errors of onnxruntime have no common class
         first = next(iter(str(error).splitlines()), type(error).__name__)
         raise Unavailable(f"onnxruntime cannot load {facts.packages[0]}: {first}; see the log") from None
@@ -90,9 +89,18 @@ def _plugin_device(facts: ProviderFacts, device: int) -> onnxruntime.OrtEpDevice
     if number >= len(found):
         raise Unavailable(
             f"{facts.packages[0]} finds {len(found)} {wanted}s that it supports here, and number {number} is needed; "
-            "see the log"
+            "use another provider or device, and see the log"
         )
     return found[number]
+
+
+@cache
+def _register(name: str, plugin: str) -> None:
+    """Register the library of a plugin package. A library may find no device, and cannot be registered twice."""
+    import onnxruntime
+
+    if not any(found.ep_name == name for found in onnxruntime.get_ep_devices()):
+        onnxruntime.register_execution_provider_library(name, str(import_module(plugin).get_library_path()))
 
 
 def _load_tensorrt() -> None:

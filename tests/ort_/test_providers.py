@@ -355,6 +355,11 @@ def test_a_named_provider_runs_the_graph(
         pytest.skip("this CPU has no BF16")
     base = BuildSpec(precision, cpu().device, SHAPES, False, tmp_path, options(provider=provider), INT8, threads=1)
     reference = replace(base, precision="fp32", options=options())
+    if provider == "openvino" and "GenuineIntel" not in Path("/proc/cpuinfo").read_text(encoding="utf-8"):
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="finds 0 CPUs that it supports here"):
+                outputs(base, tiny("bert"), shared_cache)
+        return
     _, expected = outputs(reference, tiny("bert"), shared_cache)
     notes, found = outputs(base, tiny("bert"), shared_cache)
     for got, wanted in zip(found, expected, strict=True):

@@ -79,7 +79,7 @@ def test_committed_plots_match_the_committed_records(folder: MachineFolder, tmp_
     (tmp_path / folder.name).mkdir()
     (tmp_path / folder.name / "records").symlink_to(folder.path / "records")
     written = write_machine_plots(MachineFolder(tmp_path, folder.name))
-    committed = sorted(folder.plots.glob("*.svg"))
+    committed = sorted(folder.plots.glob("switching-*.svg"))
     assert [path.name for path in written] == [path.name for path in committed]
     assert [texts(path) for path in written] == [texts(path) for path in committed]
 

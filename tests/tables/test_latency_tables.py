@@ -118,7 +118,7 @@ def test_faults_of_a_measurement_are_noted(make_record: MakeRecord) -> None:
     ]
     (row,) = rows(latency_section([replace(record, measurements=tuple(spoiled))]))
     assert "not steady after warm-up" in row["notes"]
-    assert "throttled in 2 of 2 windows (hardware slowdown)" in row["notes"]
+    assert "throttled in 1 of 1 windows (hardware slowdown)" in row["notes"]
     assert "2 other processes on the GPU" in row["notes"]
 
 
