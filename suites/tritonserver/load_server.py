@@ -57,13 +57,14 @@ class RemoteWorkers:
         self.client.send(request.text, done)
 
     def wait(self, until: int | None) -> list[Finished]:
-        while not (finished := self._finished.take(0)):
+        finished = self._finished.take(0)
+        while not finished:
             left = POLL_NS if until is None else min(POLL_NS, until - self.clock.now())
             if left <= 0:
                 return []
-            if finished := self._finished.take(left / 1e9):
-                break
-            self.alive()
+            finished = self._finished.take(left / 1e9)
+            if not finished:
+                self.alive()
         self.busy -= len(finished)
         for done in finished:
             if done.error and FULL in done.error:

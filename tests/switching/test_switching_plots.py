@@ -13,6 +13,7 @@ from backends.null_.null import Costs as Programmed
 from suites.records.record import Record, write_record
 from suites.records.results_folder import MachineFolder, machine_folders
 from suites.report import main
+from suites.serving.load_plot import write_load_plots
 from suites.switching.plot import chosen, drawable, is_steep, labels_of
 from suites.switching.plot_files import write_machine_plots, write_plots
 from suites.switching.tables import costs_of
@@ -78,8 +79,9 @@ def test_each_workload_has_its_own_file(measured: Measured, tmp_path: Path) -> N
 def test_committed_plots_match_the_committed_records(folder: MachineFolder, tmp_path: Path) -> None:
     (tmp_path / folder.name).mkdir()
     (tmp_path / folder.name / "records").symlink_to(folder.path / "records")
-    written = write_machine_plots(MachineFolder(tmp_path, folder.name))
-    committed = sorted(folder.plots.glob("switching-*.svg"))
+    copy = MachineFolder(tmp_path, folder.name)
+    written = sorted([*write_machine_plots(copy), *write_load_plots(copy)])
+    committed = sorted(folder.plots.glob("*.svg"))
     assert [path.name for path in written] == [path.name for path in committed]
     assert [texts(path) for path in written] == [texts(path) for path in committed]
 
