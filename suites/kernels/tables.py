@@ -69,8 +69,8 @@ forward pass, without CUDA graph.
   one. Classes are in the order of their differences.
 {ROW_LEGEND}
 {NOTES_LEGEND}
-- **largest kernels**: names with the most time. A star stands for the number of a layer, so a row has the kernels of all
-  layers. **operator** is the type of the operator, or the one that called it."""
+- **largest kernels**: names with the most time. A star stands for the number of a layer, so a row has the kernels of
+  all layers. **operator** is the type of the operator, or the one that called it."""
 
 
 def kernel_class_tables(records: Iterable[Record]) -> str:
