@@ -74,8 +74,8 @@ def two_gpu_table() -> str:
     sentences = (
         f"On two GPUs the {len(two.records)} cells took {two.seconds:.0f} s, {two.seconds / two.work_s:.2f} of the sum "
         f"of their seconds, {two.work_s:.0f} s.",
-        f"On one GPU {len(one.records)} of them took {one.seconds:.0f} s. Engines for other runs were built on the other "
-        "GPU at the same time, on the other half of the CPU cores, so cells took longer.",
+        f"On one GPU {len(one.records)} of them took {one.seconds:.0f} s. Engines for other runs were built on the "
+        "other GPU at the same time, on the other half of the CPU cores, so cells took longer.",
     )
     return "\n".join([table, "", *(wrapped(f"- {sentence}", "  ") for sentence in sentences)])
 
