@@ -9,7 +9,7 @@ from docs.generate.results import H100, REFERENCE
 from suites.building.advice import engines_of
 from suites.building.result import SAVED_TIMINGS, BuildingResult
 from suites.kernels.classes import PRODUCTS, kernel_class
-from suites.kernels.layer_names import kernels_of_all_layers
+from suites.kernels.kernel_names import kernels_of_all_layers
 from suites.kernels.result import KernelsResult
 from suites.records.record import Record
 from suites.records.results_folder import MachineFolder

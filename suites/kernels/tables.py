@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from suites.kernels.classes import CLASSES, IDLE, kernel_class, times_by_class
-from suites.kernels.layer_names import kernels_of_all_layers, shortened
+from suites.kernels.kernel_names import kernels_of_all_layers, shortened
 from suites.kernels.result import KernelsResult
 from suites.records.record import OK, Record
 from suites.tables.distinctions import Distinctions, distinctions

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backends.kernel_times import KernelTime
-from suites.kernels.layer_names import LONGEST, kernels_of_all_layers, shortened
+from suites.kernels.kernel_names import LONGEST, kernels_of_all_layers, shortened
 
 
 def test_equal_kernels_of_all_layers_are_one_row() -> None:
