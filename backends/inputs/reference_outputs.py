@@ -31,7 +31,7 @@ class ReferenceOutputs:
         sha = hashlib.sha256()
         for name in sorted(feeds):
             sha.update(f"{name} {feeds[name].dtype} {feeds[name].shape} ".encode())
-            sha.update(np.ascontiguousarray(feeds[name]))
+            sha.update(feeds[name].tobytes())
         key = {
             "checkpoint": self.origin.identity,
             "device": self.origin.device,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from backends.model.checkpoint_files import read_config
 from backends.model.families import family_of, size_of
 from backends.onnx_ import onnx_files
+from backends.onnx_.half_weights import faster_conversion
 
 if TYPE_CHECKING:
     import onnx
@@ -29,11 +31,12 @@ def fuse_operators(source: Path, checkpoint: Path, path: Path, half: bool, gpu: 
     from onnxruntime.transformers import optimizer
     from onnxruntime.transformers.fusion_options import FusionOptions
 
+    convert = sys.modules[optimizer.OnnxModel.__module__].convert_float_to_float16
     config = read_config(checkpoint)
     family, layers = family_of(config), size_of(config, "num_hidden_layers")
     options = FusionOptions(family.fusion)
     options.enable_embed_layer_norm = family.fused_embeddings
-    with shapes_without_matrices():
+    with shapes_without_matrices(), faster_conversion(convert):
         model = optimizer.optimize_model(
             str(source),
             model_type=family.fusion,
@@ -43,14 +46,14 @@ def fuse_operators(source: Path, checkpoint: Path, path: Path, half: bool, gpu: 
             opt_level=0,
             use_gpu=gpu,
         )
-    fused = {name: count for name, count in model.get_fused_operator_statistics().items() if count}
-    if family.named_layers and fused.get("Attention", 0) != layers:
-        raise RuntimeError(
-            f"onnxruntime's optimizer fused the attention of only {fused.get('Attention', 0)} of "
-            f"{layers} layers (fused operators: {fused}); set ort.fusion=off"
-        )
-    if half:
-        model.convert_float_to_float16(keep_io_types=False)
+        fused = {name: count for name, count in model.get_fused_operator_statistics().items() if count}
+        if family.named_layers and fused.get("Attention", 0) != layers:
+            raise RuntimeError(
+                f"onnxruntime's optimizer fused the attention of only {fused.get('Attention', 0)} of "
+                f"{layers} layers (fused operators: {fused}); set ort.fusion=off"
+            )
+        if half:
+            model.convert_float_to_float16(keep_io_types=False)
     model.save_model_to_file(str(path), use_external_data_format=onnx_files.is_large(source))
     if onnx_files.is_large(path):
         onnx_files.store_weights_digest(path)

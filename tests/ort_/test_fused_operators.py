@@ -51,11 +51,10 @@ def values_of_matrices(model: Any) -> int:
 
 
 @pytest.mark.parametrize("family", [*TINY_MODELS, *OTHER_MODELS])
-def test_shapes_without_matrices_give_the_same_file(
-    family: str, fuse: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shortcuts_give_the_same_file(family: str, fuse: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     fused = fuse(family)
     monkeypatch.setattr(fused_operators, "shapes_without_matrices", nullcontext)
+    monkeypatch.setattr(fused_operators, "faster_conversion", lambda _: nullcontext())
     assert fused == fuse(family)
 
 
