@@ -16,6 +16,7 @@ import numpy as np
 from backends.base import Array, Artifact, Feeds, Shape, Unavailable, versions_of
 from backends.cache import ArtifactCache
 from backends.inputs.lengths import Lengths
+from backends.inputs.reference_outputs import PACKAGES, ReferenceOutputs
 from backends.model.checkpoint import input_names, load_encoder, run_encoder
 from backends.model.checkpoint_files import read_config
 from backends.model.families import padding_id, uncounted_id, vocabulary_of
@@ -176,10 +177,6 @@ def split(drawn: Sequence[int], longest: int, passes: int, multiple: int) -> lis
     return [(Shape(size, end), part) for end, part in zip(ends, parts, strict=True)]
 
 
-PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
-"""Packages whose versions affect inputs and reference outputs."""
-
-
 @dataclass(frozen=True)
 class InputSource:
     """Settings from which the inputs of all shapes are made.
@@ -255,7 +252,7 @@ def prepare_inputs(origin: InputSource, shapes: Sequence[Shape]) -> Artifact:
     lengths = origin.lengths
 
     def build(path: Path) -> Mapping[str, object]:
-        tokens, names, reference = origin.tokens(), input_names(origin.folder), origin.reference()
+        tokens, names, reference = origin.tokens(), input_names(origin.folder), ReferenceOutputs(origin)
         arrays: dict[str, Array] = {}
         by_shape: dict[str, dict[str, int]] = {}
         by_batch: dict[str, list[list[int]]] = {}
@@ -273,7 +270,7 @@ def prepare_inputs(origin: InputSource, shapes: Sequence[Shape]) -> Artifact:
         for shape, (count, row_lengths, pass_rows, cut) in fullest.items():
             feeds, rows = tokens.feeds(row_lengths, shape.sequence, names, pass_rows), reference_rows(shape.batch)
             arrays |= {f"{shape}/{name}": feeds[name] for name in names}
-            arrays |= {f"{shape}/reference": reference({name: feeds[name][rows] for name in names})}
+            arrays |= {f"{shape}/reference": reference.of({name: feeds[name][rows] for name in names})}
             arrays |= {f"{shape}/rows": rows}
             by_shape[str(shape)] = {"tokens": count, "cut": cut}
         np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy types keywords as allow_pickle

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from backends.base import Array, Artifact, Feeds, Shape, versions_of
-from backends.inputs.batches import PACKAGES, InputSource
+from backends.inputs.batches import InputSource
+from backends.inputs.reference_outputs import PACKAGES
 from backends.inputs.tokenized import Features, tokenize_texts
 from backends.model.checkpoint import input_names
 from backends.model.pooling import Pooling

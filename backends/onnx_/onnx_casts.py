@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from backends.base import Artifact, Unsupported, versions_of
 from backends.cache import ArtifactCache
 from backends.onnx_ import onnx_files
+from backends.onnx_.half_weights import faster_conversion
 
 if TYPE_CHECKING:
     import onnx
@@ -52,7 +53,10 @@ def _cast(source: Path, path: Path, types: str, keep_fp32: Sequence[str]) -> Map
     kept = matching_names(names, keep_fp32)
     norms = sums_of_squares(names, ("ReduceMean", "ReduceSum"))
     blocked = [*DEFAULT_OP_BLOCK_LIST, *QUANTIZERS]
-    model = convert_float_to_float16(model, op_block_list=blocked, node_block_list=[*kept, *norms], keep_io_types=False)
+    with faster_conversion(convert_float_to_float16):
+        model = convert_float_to_float16(
+            model, op_block_list=blocked, node_block_list=[*kept, *norms], keep_io_types=False
+        )
     graph = gs.import_onnx(model)
     _remove_casts_after_dequantize(graph)
     _remove_casts_between(graph, set(norms))

@@ -166,8 +166,8 @@ class _Check:
         if self.identity and key in _kept:
             return _kept[key]
         states = _run_all(_transformers(self.folder), batches)
-        _kept.clear()
         if self.identity and size <= KEPT_TOKENS:
+            _kept.clear()
             _kept[key] = states
         return states
 

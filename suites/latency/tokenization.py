@@ -13,7 +13,8 @@ import numpy as np
 
 from backends.base import Artifact, Shape, versions_of
 from backends.cache_files import locked
-from backends.inputs.batches import PACKAGES, InputSource
+from backends.inputs.batches import InputSource
+from backends.inputs.reference_outputs import PACKAGES
 from backends.inputs.row_texts import batch_texts
 from backends.model.tokenizer import fast_tokenizer, tokenizer_threads
 from suites.measuring.clock import Effort, time_calls

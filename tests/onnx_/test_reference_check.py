@@ -17,7 +17,7 @@ from transformers import AttentionInterface
 from word_models import request, word_model
 
 from backends import free_memory
-from backends.base import SourceForm, Unsupported
+from backends.base import Array, Feeds, SourceForm, Unsupported
 from backends.cache import ArtifactCache
 from backends.inputs.calibration_sequences import calibration_batches
 from backends.model import attention
@@ -104,23 +104,34 @@ def test_a_wrong_mask_in_the_projects_encoder_is_found(
 def test_transformers_runs_once_for_the_encoder_and_its_export(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export_graph, "compare_export", lambda *_: 0.0)
     monkeypatch.setattr(reference_check, "_kept", {})
-    loaded: list[Path] = []
+    longest: list[int] = []
     load = reference_check._transformers
-    monkeypatch.setattr(reference_check, "_transformers", lambda folder: (loaded.append(folder), load(folder))[1])
+
+    def counted(folder: Path) -> reference_check.Run:
+        run = load(folder)
+        longest.append(0)
+
+        def observed(feeds: Feeds) -> Array:
+            longest[-1] = max(longest[-1], feeds["attention_mask"].shape[1])
+            return run(feeds)
+
+        return observed
+
+    monkeypatch.setattr(reference_check, "_transformers", counted)
     folder, identity = tiny("bert")
     check_encoder(folder, identity, 32, ArtifactCache(tmp_path))
+    assert longest == [32]
     check_export(folder, identity, 32, ArtifactCache(tmp_path))
-    assert loaded == [folder]
-    check_encoder(folder, identity, 16, ArtifactCache(tmp_path))  # other lengths
-    assert loaded == [folder] * 2
+    assert longest == [32, export_graph.CHECKED_TOKENS]  # the export itself runs a short comparison
+    check_encoder(folder, identity, 16, ArtifactCache(tmp_path))
+    assert longest[2:] == [16]
     check_encoder(folder, "another checkpoint", 16, ArtifactCache(tmp_path))
-    assert loaded == [folder] * 3
+    assert longest[2:] == [16] * 2
     monkeypatch.setattr(reference_check, "KEPT_TOKENS", 0)
     for cache in (tmp_path / "a", tmp_path / "b"):
-        check_encoder(folder, identity, 16, ArtifactCache(cache))
-    assert loaded == [folder] * 5
+        check_encoder(folder, "too many tokens to keep", 16, ArtifactCache(cache))
+    assert longest[2:] == [16] * 4
 
 
 def test_a_wrong_mask_in_the_export_is_found(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
