@@ -9,11 +9,7 @@ the given mask unchanged, and also None.
 from __future__ import annotations
 
 import torch
-
-from backends.model.model_code import import_model_code
-
-import_model_code()  # before other imports of models
-from transformers import AttentionInterface  # noqa: E402
+from transformers import AttentionInterface
 
 Tensor = torch.Tensor
 
