@@ -151,7 +151,6 @@ def test_fp8_of_torch_compile_computes_one_product_for_each_rounded_input(family
     assert check.cosine is not None
     assert check.cosine >= 0.999
     counts = {event.key: event.count for event in profiled.key_averages()}
-    print(counts)
     assert counts["aten::mm"] == 4 * 2  # of two layers, in FP32 on a CPU; query, key and value are one product
     assert not {"aten::addmm", "mkldnn::_linear_pointwise"} & set(counts)
 
