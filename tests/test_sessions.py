@@ -127,7 +127,7 @@ def test_int8_of_torch_compile_runs_int8_products(tiny: Tiny, shared_cache: Arti
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch.compile warns about torch's own deprecated functions
 @pytest.mark.parametrize("family", ["bert", "modernbert"])
-def test_fp8_of_torch_compile_computes_one_product_for_each_rounded_input(family: str, tiny: Tiny, shared_cache: ArtifactCache) -> None:
+def test_fp8_of_torch_compile_merges_products(family: str, tiny: Tiny, shared_cache: ArtifactCache) -> None:
     from torch.profiler import ProfilerActivity, profile
 
     folder, sha256 = tiny(family)
