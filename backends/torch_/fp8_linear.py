@@ -4,8 +4,8 @@ A scale is the largest absolute value divided by LARGEST: one scale for a weight
 calibration. The weight is rounded once. The rounding of the input is plain elementwise code, so torch.compile fuses it
 with the norm, the activation or the addition before it.
 
-A GPU computes products by `torch._scaled_mm`. On a CPU that function can take seconds for one product, so products of the
-same numbers are computed in FP32 there.
+A GPU computes products by `torch._scaled_mm`. That function can take seconds for a product on a CPU, so a CPU computes
+the products of the same numbers in FP32.
 """
 
 from __future__ import annotations
