@@ -10,37 +10,47 @@ from docs.generate.bars import bar_chart
 from docs.generate.choices import choice_example, nearest_example
 from docs.generate.columns import column_table
 from docs.generate.families import family_table
+from docs.generate.gpu_examples import build_table, kernel_table, launch_table
 from docs.generate.limits import client_load_table, client_table, share_table
 from docs.generate.loads import capacity_example, load_table
 from docs.generate.recipes import recipe_plot
 from docs.generate.reference import reference_page
 from docs.generate.results import ROOT, demo_table, machine_index, result_bars, result_table
 from docs.generate.tables import tables_page
+from docs.generate.two_gpus import two_gpu_table
 
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "result": result_table,
     "demo": demo_table,
+    "builds": build_table,
     "choose": choice_example,
     "capacity": capacity_example,
     "clients": client_table,
     "clientloads": client_load_table,
     "columns": column_table,
     "families": family_table,
+    "kernels": kernel_table,
+    "launch": launch_table,
     "loads": load_table,
     "nearest": nearest_example,
     "machines": machine_index,
     "shares": share_table,
+    "twogpus": two_gpu_table,
 }
 """Generators of the text between `<!-- NAME: generated -->` and `<!-- end -->` in handwritten pages."""
 
 PAGES_WITH_BLOCKS = (
     "README.md",
     "README.zh-CN.md",
+    "docs/guides/alignment.md",
+    "docs/guides/building.md",
     "docs/guides/checkpoint.md",
     "docs/guides/choose.md",
     "docs/guides/cpu.md",
     "docs/guides/data_out.md",
+    "docs/guides/kernels.md",
     "docs/guides/limits.md",
+    "docs/guides/many_cells.md",
     "docs/guides/serving.md",
     "results/README.md",
 )

@@ -74,13 +74,14 @@ def engines_of(result: BuildingResult, *kinds: str) -> list[Engine]:
 
 
 def sentences(result: BuildingResult) -> Iterator[str]:
-    """Yield the advice and the comparison of builds."""
-    shortest, best = shortest_near_best(result)
-    text = f"The shortest build within 2% of the best latency: {shortest.name}, {shortest.seconds:.1f} s and "
-    text += f"{shortest.milliseconds:.4g} ms."
-    if best.milliseconds < shortest.milliseconds:
-        text += f" The best latency: {best.name}, {best.seconds:.1f} s and {best.milliseconds:.4g} ms."
-    yield text
+    """Yield the advice, if several settings were built, and the comparison of builds."""
+    if len(choices(result)) > 1:
+        shortest, best = shortest_near_best(result)
+        text = f"The shortest build within 2% of the best latency: {shortest.name}, {shortest.seconds:.1f} s and "
+        text += f"{shortest.milliseconds:.4g} ms."
+        if best.milliseconds < shortest.milliseconds:
+            text += f" The best latency: {best.name}, {best.seconds:.1f} s and {best.milliseconds:.4g} ms."
+        yield text
     cold, warm = engines_of(result, FIRST, BUILT_AGAIN), engines_of(result, SAVED_TIMINGS)
     if warm:
         ratio = statistics.median(e.seconds for e in cold) / statistics.median(e.seconds for e in warm)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from suites.kernels.classes import CLASSES, IDLE, kernel_class, times_by_class
+from suites.kernels.layer_names import kernels_of_all_layers, shortened
 from suites.kernels.result import KernelsResult
 from suites.records.record import OK, Record
 from suites.tables.distinctions import Distinctions, distinctions
@@ -68,7 +69,8 @@ forward pass, without CUDA graph.
   one. Classes are in the order of their differences.
 {ROW_LEGEND}
 {NOTES_LEGEND}
-- **largest kernels**: names with the most time; **operator** is the type of the operator, or the one that called it."""
+- **largest kernels**: names with the most time. A star stands for the number of a layer, so a row has the kernels of
+  all layers. **operator** is the type of the operator, or the one that called it."""
 
 
 def kernel_class_tables(records: Iterable[Record]) -> str:
@@ -163,11 +165,10 @@ def _largest(number: int, record: Record) -> list[list[str]]:
     result = _result(record)
     if result is None:
         return []
-    kernels = sorted(result.step.kernels, key=lambda kernel: -kernel.nanoseconds)[:LARGEST]
     return [
-        [str(number), kernel.name, kernel.kind, kernel_class(kernel.name, kernel.kind), str(kernel.count),
+        [str(number), shortened(kernel.name), kernel.kind, kernel_class(kernel.name, kernel.kind), str(kernel.count),
          _ms(kernel.nanoseconds), f"{kernel.nanoseconds / result.sum_ns:.0%}"]
-        for kernel in kernels
+        for kernel in kernels_of_all_layers(result.step.kernels)[:LARGEST]
     ]  # fmt: skip
 
 

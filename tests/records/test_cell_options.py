@@ -27,9 +27,12 @@ OF_THE_SUITE = {
 }
 """Options of a cell that are not a backend's own."""
 
+OF_BUILDING = {"builds", "repeats"}
 OF_LIMITS = {"load_s", "method", "process_shares", "rate", "shares", "sharing"}
 OF_SERVING = {"arrivals", "bound", "graph", "most_requests", "most_tokens", "padded_to", "queue", "shares", "wait_ms",
               "workers"}  # fmt: skip
+
+OF_SUITES = {"building": OF_BUILDING, "limits": OF_LIMITS, "serving": OF_SERVING}
 
 OF_FILES = {"library"}
 """Options of backends that name a file by its content. A cell does not have its path."""
@@ -41,7 +44,7 @@ OLDER = 4
 def rewritten(cell: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a cell after reading and writing them. Options by value are read by their name."""
     names = {"max-autotune-no-cudagraphs": "max_autotune", True: "on", False: "off"}
-    of_suite = OF_THE_SUITE | {"limits": OF_LIMITS, "serving": OF_SERVING}.get(cell["suite"], set())
+    of_suite = OF_THE_SUITE | OF_SUITES.get(cell["suite"], set())
     own = {name: value for name, value in cell["options"].items() if name not in of_suite | OF_FILES}
     if "compile_mode" in own:
         own["compile_mode"] = names.get(own["compile_mode"], own["compile_mode"])
