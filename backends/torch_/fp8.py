@@ -14,7 +14,7 @@ INPUT_RANGES = "input_ranges"
 
 
 def check_fp8(device: Device) -> None:
-    """Raise Unsupported for a GPU without FP8. On a CPU `torch._scaled_mm` computes the same products slowly."""
+    """Raise Unsupported for a GPU without FP8. A CPU computes products of the same numbers in FP32."""
     if device.kind == "cuda" and (reason := missing_capability(device, "fp8")):
         raise Unsupported(f"{reason}; use precision=fp16 or int8")
 

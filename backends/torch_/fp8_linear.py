@@ -1,8 +1,11 @@
-"""Linear layers in FP8: E4M3 weights and inputs with static scales, products by `torch._scaled_mm`, FP16 outputs.
+"""Linear layers in FP8: E4M3 weights and inputs with static scales, FP16 outputs.
 
 A scale is the largest absolute value divided by LARGEST: one scale for a weight, and one for its input, from
 calibration. The weight is rounded once. The rounding of the input is plain elementwise code, so torch.compile fuses it
 with the norm, the activation or the addition before it.
+
+A GPU computes products by `torch._scaled_mm`. That function can take seconds for a product on a CPU, so a CPU computes
+the products of the same numbers in FP32.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import math
 
 import torch
+from torch.nn import functional
 
 from backends.base import Unsupported
 
@@ -81,6 +85,8 @@ class Fp8Linear(torch.nn.Module):
 
     def product(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the output for rounded rows. The weight is passed in columns, the only order of cuBLAS for FP8."""
+        if not rows.is_cuda:
+            return self._product_in_fp32(rows)
         return torch._scaled_mm(
             rows,
             self.weight.t(),
@@ -91,7 +97,22 @@ class Fp8Linear(torch.nn.Module):
             use_fast_accum=True,
         )
 
+    def _product_in_fp32(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return the output for rounded rows. Products of two E4M3 numbers are exact in FP32."""
+        output = functional.linear(rows.float(), self.weight.float()) * (self.input_scale * self.weight_scale)
+        return (output if self.bias is None else output + self.bias).half()
+
 
 def to_e4m3(x: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
     """Round x * inverse to E4M3, limited to LARGEST. `inverse` is FP32 []."""
     return (x.float() * inverse).clamp(-LARGEST, LARGEST).to(E4M3)
+
+
+def widen_weights(model: torch.nn.Module) -> None:
+    """Store the E4M3 weights of a model on a CPU as FP32, in place. Their values stay the same.
+
+    Otherwise each product converts its weight again, which takes longer than the product of a small batch.
+    """
+    for module in model.modules():
+        if isinstance(module, Fp8Linear):
+            module.weight = torch.nn.Buffer(module.weight.float())

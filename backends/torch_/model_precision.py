@@ -16,6 +16,7 @@ from backends.torch_.description import CompileOptions, EagerOptions
 from backends.torch_.dynamic_linear import quantize_int8
 from backends.torch_.fp8 import ranges_in
 from backends.torch_.fp8_encoder import Conversion, convert_to_fp8
+from backends.torch_.fp8_linear import widen_weights
 from backends.torch_.keep_fp32 import convert_except
 from backends.torch_.marked_modules import MarkedEncoder
 from backends.torch_.merged_linear import merge_linears, shared_inputs
@@ -61,7 +62,10 @@ def _convert(model: ModelWithOutput, spec: BuildSpec) -> None:
         convert_except(model, dtype, spec.options.keep_fp32)
     elif spec.precision != "fp8":
         model.to(dtype)
-    elif model.head is not None:
-        model.head.half()
+    else:
+        if model.head is not None:
+            model.head.half()
+        if spec.device.kind == "cpu":
+            widen_weights(model)
     if spec.precision == "int8":
         quantize_int8(model, spec.quantization.leave_out)

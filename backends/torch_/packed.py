@@ -88,6 +88,7 @@ class TorchPacked(Backend):
 
         if spec.threads:
             torch.set_num_threads(spec.threads)
+        from backends.torch_.fp8_linear import widen_weights
         from backends.torch_.packed_encoder import PackedModel, compiled, fp8_products, fuses
 
         dtype = {"fp16": torch.float16, "fp8": torch.float16, "bf16": torch.bfloat16}.get(spec.precision, torch.float32)
@@ -106,6 +107,8 @@ class TorchPacked(Backend):
 
             head = OutputHead(Head.of_arrays(arrays, notes)).to(spec.device.kind, dtype)
         products = products.to(spec.device.kind)
+        if spec.device.kind == "cpu":
+            widen_weights(products)
         model = PackedModel(weights, epsilon, head, products, fuses(weights, products))
         return PackedSession(compiled(model, spec), spec)
 
