@@ -10,6 +10,7 @@ from docs.generate.bars import bar_chart
 from docs.generate.choices import choice_example, nearest_example
 from docs.generate.columns import column_table
 from docs.generate.families import family_table
+from docs.generate.fp8 import fp8_table
 from docs.generate.gpu_examples import build_table, kernel_table, launch_table
 from docs.generate.limits import client_load_table, client_table, share_table
 from docs.generate.loads import capacity_example, load_table
@@ -29,6 +30,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "clientloads": client_load_table,
     "columns": column_table,
     "families": family_table,
+    "fp8": fp8_table,
     "kernels": kernel_table,
     "launch": launch_table,
     "loads": load_table,
@@ -48,6 +50,7 @@ PAGES_WITH_BLOCKS = (
     "docs/guides/choose.md",
     "docs/guides/cpu.md",
     "docs/guides/data_out.md",
+    "docs/guides/fp8.md",
     "docs/guides/kernels.md",
     "docs/guides/limits.md",
     "docs/guides/many_cells.md",
