@@ -12,7 +12,7 @@ LAYER = re.compile(r"^\d+(?=/)|(?<=\blayer\.)\d+|(?<=\blayers\.)\d+|\(Unnamed La
 """Numbers of layers in names of plugin networks ("3/up") and of ONNX nodes ("/encoder/layer.3/..."), and the numbers
 that TensorRT gives to layers without a name."""
 
-LONGEST = 80
+LONGEST = 60
 """Most characters of a name in a table. TensorRT lists all operations of a fused layer in its name."""
 
 

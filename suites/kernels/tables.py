@@ -20,6 +20,7 @@ from suites.tables.markdown import (
     markdown,
     notes_cell,
     one_machine,
+    wrapped,
 )
 from suites.tables.models import model_names
 from suites.tables.table import Table
@@ -90,7 +91,7 @@ def _section(records: Sequence[Record]) -> str:
         lines += ["", f"### {model}, {weights} weights", *common.caption(), ""]
         lines += [fitted(COLUMNS, [_row(record, common) for record in group], KEYS)]
         if sentences := [*comparisons(group)]:
-            lines += ["", *(f"- {sentence}" for sentence in sentences)]
+            lines += ["", *(wrapped(f"- {sentence}", "  ") for sentence in sentences)]
         largest = [row for number, record in enumerate(group, 1) for row in _largest(number, record)]
         if largest:
             lines += ["", "Largest kernels:", "", markdown(KERNEL_COLUMNS, largest)]

@@ -13,11 +13,11 @@ from backends.null_.null import Costs as Programmed
 from suites.records.record import Record, write_record
 from suites.records.results_folder import MachineFolder, machine_folders
 from suites.report import main
-from suites.serving.load_plot import write_load_plots
 from suites.switching.plot import chosen, drawable, is_steep, labels_of
-from suites.switching.plot_files import write_machine_plots, write_plots
+from suites.switching.plot_files import write_plots
 from suites.switching.tables import costs_of
 from suites.tables.series_styles import MOST_SERIES, spread_out
+from suites.tables.suite_plots import write_suite_plots
 
 REFERENCE = ROOT / "results" / "reference"
 
@@ -80,7 +80,8 @@ def test_committed_plots_match_the_committed_records(folder: MachineFolder, tmp_
     (tmp_path / folder.name).mkdir()
     (tmp_path / folder.name / "records").symlink_to(folder.path / "records")
     copy = MachineFolder(tmp_path, folder.name)
-    written = sorted([*write_machine_plots(copy), *write_load_plots(copy)])
+    written = sorted(write_suite_plots(copy))
+    assert not copy.bad
     committed = sorted(folder.plots.glob("*.svg"))
     assert [path.name for path in written] == [path.name for path in committed]
     assert [texts(path) for path in written] == [texts(path) for path in committed]
