@@ -5,7 +5,6 @@ A record has the time of its end and the seconds of its stages, so the records a
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,6 +12,7 @@ from functools import cached_property
 
 from docs.generate.loads import H200
 from docs.generate.results import ROOT
+from suites.latency.figures import latency_rows
 from suites.records.record import Record
 from suites.records.results_folder import MachineFolder
 from suites.tables.markdown import digits, markdown, wrapped
@@ -55,14 +55,8 @@ def start_of(record: Record) -> datetime:
 
 def graph_p50_ms(record: Record) -> float:
     """Return the median of a CUDA graph at the largest shape, in ms."""
-    (samples,) = [
-        measurement.samples
-        for measurement in record.measurements
-        if measurement.phase == "gpu"
-        and measurement.cuda_graph
-        and (measurement.batch, measurement.sequence) == record.cell.shapes[-1]
-    ]
-    return statistics.median(samples) / 1e6
+    (row,) = [row for row in latency_rows([record], {}) if row.shape == record.cell.shapes[-1]]
+    return row.times[True].p50 / 1e6
 
 
 def two_gpu_table() -> str:

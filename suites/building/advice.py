@@ -55,9 +55,14 @@ def choices(result: BuildingResult) -> list[Choice]:
     ]
 
 
-def shortest_near_best(result: BuildingResult) -> tuple[Choice, Choice]:
-    """Return the setting with the shortest build within 2% of the best latency, and the one with the best latency."""
+def shortest_near_best(result: BuildingResult) -> tuple[Choice, Choice] | None:
+    """Return the setting with the shortest build within 2% of the best latency, and the one with the best latency.
+
+    If only one setting was built, there is nothing to choose, and the result is None.
+    """
     settings = choices(result)
+    if len(settings) < 2:
+        return None
     best = min(settings, key=lambda choice: choice.milliseconds)
     near = [choice for choice in settings if choice.milliseconds <= NEAR * best.milliseconds]
     return min(near, key=lambda choice: choice.seconds), best
@@ -75,8 +80,8 @@ def engines_of(result: BuildingResult, *kinds: str) -> list[Engine]:
 
 def sentences(result: BuildingResult) -> Iterator[str]:
     """Yield the advice, if several settings were built, and the comparison of builds."""
-    if len(choices(result)) > 1:
-        shortest, best = shortest_near_best(result)
+    if advised := shortest_near_best(result):
+        shortest, best = advised
         text = f"The shortest build within 2% of the best latency: {shortest.name}, {shortest.seconds:.1f} s and "
         text += f"{shortest.milliseconds:.4g} ms."
         if best.milliseconds < shortest.milliseconds:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from suites.building.advice import choices, sentences, shortest_near_best
+from suites.building.advice import sentences, shortest_near_best
 from suites.building.result import MEASURED_AGAIN, PROFILES, SAVED_TIMINGS, Build, BuildingResult, Engine
 from suites.records.record import Record
 from suites.tables.markdown import by_machine, digits, fitted, notes_cell, wrapped
@@ -60,8 +60,8 @@ def rows_of(result: BuildingResult) -> list[list[str]]:
     """Return a row for each build."""
     first = result.builds[0].engine
     assert first is not None
-    shortest = shortest_near_best(result)[0].setting if len(choices(result)) > 1 else None
-    return [_row(build, first, shortest) for build in result.builds]
+    advised = shortest_near_best(result)
+    return [_row(build, first, advised[0].setting if advised else None) for build in result.builds]
 
 
 def _row(build: Build, first: Engine, shortest: str | None) -> list[str]:

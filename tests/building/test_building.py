@@ -270,6 +270,14 @@ def test_the_shortest_build_near_the_best_latency_is_advised() -> None:
     assert shortest_near_best(slow)[0].setting == ""
 
 
+def test_there_is_no_advice_about_a_single_setting() -> None:
+    repeated = result(*SWEPT.builds[:4])
+    assert {choice.setting for choice in choices(repeated)} == {""}
+    assert shortest_near_best(repeated) is None
+    assert not any("shortest build" in sentence for sentence in sentences(repeated))
+    assert not any("shortest" in row[-1] for row in rows_of(repeated))
+
+
 def test_the_sentences_say_how_builds_differ() -> None:
     text = list(sentences(SWEPT))
     assert text[0] == (
